@@ -1,0 +1,336 @@
+"""Read, write and verify a bundle, the folder `NAME.edgekit/` (`docs/bundle.md`)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edgekit import atomic
+from edgekit.errors import BundleError, OutputError, UsageError
+from edgekit.specs import Postprocess, Preprocess, Task, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FORMAT_VERSION = 1
+MANIFEST = "bundle.json"
+_MANIFEST_LIMIT_BYTES = 16 << 20
+_GOLDEN_LIMIT_BYTES = 1 << 30
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+class Fallback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of the model that is not in the precision that was asked for."""
+
+    what: str
+    reason: str
+
+
+class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Outputs of the compiled model against those of its source on the same inputs.
+
+    Attributes:
+        snr_db: 10 log10(power of the source's outputs / power of the difference); 200 at most,
+            which stands for "equal".
+        max_abs: largest absolute difference of an output.
+        agreement: share of samples (segmentation: of pixels) with the same top-1 class, 0..1;
+            None where outputs are no classes.
+        n: samples compared.
+    """
+
+    snr_db: float
+    max_abs: float
+    agreement: float | None
+    n: int
+
+
+class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The task's metric on the evaluation set, 0..1; drop = source - converted."""
+
+    metric: str
+    source: float
+    converted: float
+    drop: float
+    n: int
+
+
+class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `golden.npz` holds: how many samples, seeded or real ones, with raw frames or not."""
+
+    count: int
+    synthetic: bool
+    frames: bool
+
+
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the bundle comes from; hashes are SHA-256 in hexadecimal."""
+
+    source: str
+    source_kind: str
+    source_sha256: str | None
+    calibration_sha256: str | None
+    tools: dict[str, str]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The contents of `bundle.json`; `docs/bundle.md` describes every field."""
+
+    format_version: int = FORMAT_VERSION
+    task: Task
+    format: str
+    precision: str
+    model: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    preprocess: Preprocess
+    postprocess: Postprocess
+    target: str | None
+    golden: Golden
+    parity: Parity | None
+    accuracy: Accuracy | None
+    fallbacks: tuple[Fallback, ...]
+    recipe: dict[str, Any]
+    provenance: Provenance
+    files: dict[str, str] = {}
+
+
+class GoldenSample(msgspec.Struct, frozen=True):
+    """One golden sample.
+
+    Attributes:
+        frame: uint8 BGR picture as a camera gives it, or None.
+        inputs: model inputs, batch 1, in the model's dtypes.
+        outputs: raw model outputs that the workstation computed.
+        value: the decoded result as JSON.
+    """
+
+    frame: NDArray[np.uint8] | None
+    inputs: tuple[NDArray[Any], ...]
+    outputs: tuple[NDArray[Any], ...]
+    value: bytes
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """A bundle that was read and verified.
+
+    Attributes:
+        path: its folder.
+        manifest: the contents of `bundle.json`.
+        labels: class names, empty where the task has none.
+    """
+
+    path: Path
+    manifest: Manifest
+    labels: tuple[str, ...]
+
+    @property
+    def model_path(self) -> Path:
+        """The compiled model's file."""
+        return self.path / self.manifest.model
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the compiled model."""
+        return self.model_path.stat().st_size
+
+    def golden(self) -> list[GoldenSample]:
+        """Read the golden samples."""
+        return read_golden((self.path / "golden.npz").read_bytes(), self.manifest)
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Read the bundle folder at `path`, check its form and the hash of every file.
+
+    Raises:
+        BundleError: missing, damaged, of a future version, or with a path that leaves the folder.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        raise BundleError(f"no such bundle: {folder}")
+    if folder.is_file():
+        hint = "; unpack it first: edgekit unpack" if zipfile.is_zipfile(folder) else ""
+        raise BundleError(f"{folder} is a file; a bundle is a folder NAME.edgekit{hint}")
+    manifest = _decode_manifest(folder, _read_manifest(folder))
+    for name, digest in manifest.files.items():
+        _verify_file(folder, name, digest)
+    for name in (manifest.model, "golden.npz"):
+        if name not in manifest.files:
+            raise BundleError(f"bundle {folder}: {MANIFEST} lists no hash of {name}")
+    labels: tuple[str, ...] = ()
+    if "labels.txt" in manifest.files:
+        try:
+            labels = tuple((folder / "labels.txt").read_text("utf-8").splitlines())
+        except UnicodeDecodeError as error:
+            raise BundleError(f"bundle {folder}: labels.txt is not UTF-8 text") from error
+    return Bundle(folder, manifest, labels)
+
+
+def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
+    """Write `files` and their manifest as one bundle folder, whole or not at all.
+
+    Raises:
+        OutputError: the place cannot be written or holds something that is no bundle.
+    """
+    check_destination(path)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    complete = msgspec.structs.replace(manifest, files=hashes)
+    text = msgspec.json.format(msgspec.json.encode(complete), indent=1)
+    atomic.write_folder(path, {**files, MANIFEST: text})
+    return read_bundle(path)
+
+
+def check_destination(path: Path) -> None:
+    """Raise `OutputError` if no bundle can be written at `path`; cheap, for before a long job."""
+    if path.suffix != ".edgekit":
+        raise UsageError(f"`output` must be named NAME.edgekit; got {str(path)!r}")
+    if path.is_symlink() or (path.exists() and not (path / MANIFEST).is_file()):
+        raise OutputError(f"{path} exists and is no bundle; it is left alone: choose another name")
+    atomic.check_folder_destination(path)
+
+
+def pack(folder: str | Path, file: str | Path) -> Path:
+    """Write the bundle `folder` as one uncompressed zip `file` and return its path."""
+    bundle = read_bundle(folder)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in (MANIFEST, *sorted(bundle.manifest.files)):
+            # A fixed date: the same bundle packs to the same bytes.
+            archive.writestr(zipfile.ZipInfo(name), (bundle.path / name).read_bytes())
+    atomic.write_file(Path(file), content.getvalue())
+    return Path(file)
+
+
+def unpack(file: str | Path, folder: str | Path) -> Bundle:
+    """Write the packed bundle `file` as `folder` and return it, verified.
+
+    Raises:
+        BundleError: no packed bundle, or one whose content does not match its hashes.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            contents = {entry.filename: _unpacked(archive, entry) for entry in archive.infolist()}
+        if MANIFEST not in contents:
+            raise BundleError(f"{file} holds no {MANIFEST}: it is no packed bundle")
+    except FileNotFoundError as error:
+        raise BundleError(f"no such file: {file}") from error
+    except (zipfile.BadZipFile, NotImplementedError, OSError, RuntimeError) as error:
+        raise BundleError(f"{file} is no packed bundle: {error}") from error
+    manifest = _decode_manifest(Path(file), contents.pop(MANIFEST))
+    for name, digest in manifest.files.items():
+        if name not in contents or hashlib.sha256(contents[name]).hexdigest() != digest:
+            raise BundleError(f"{file}: {name} is missing or does not match its hash")
+    return write_bundle(Path(folder), manifest, {name: contents[name] for name in manifest.files})
+
+
+def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    # Stored, not deflated: an entry cannot be larger than the archive itself.
+    if not _FILE_NAME.fullmatch(entry.filename) or entry.compress_type != zipfile.ZIP_STORED:
+        raise BundleError(f"{archive.filename}: refused entry {entry.filename[:80]!r}")
+    return archive.read(entry)
+
+
+def _read_manifest(folder: Path) -> bytes:
+    file = folder / MANIFEST
+    try:
+        if file.is_symlink() or not file.is_file():
+            raise BundleError(f"{folder} is no bundle: it has no file {MANIFEST}")
+        if file.stat().st_size > _MANIFEST_LIMIT_BYTES:
+            raise BundleError(f"bundle {folder}: {MANIFEST} is larger than 16 MiB")
+        return file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"cannot read bundle {folder}: {error.strerror}") from error
+
+
+class _Version(msgspec.Struct):
+    format_version: int
+
+
+def _decode_manifest(where: Path, text: bytes) -> Manifest:
+    try:
+        version = msgspec.json.decode(text, type=_Version).format_version
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"bundle {where} has format version {version}; this EdgeKit reads "
+                f"{FORMAT_VERSION}: install a newer EdgeKit, or convert the model again"
+            )
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise BundleError(f"bundle {where}: {MANIFEST} cannot be read: {error}") from error
+    for name in manifest.files:
+        if not _FILE_NAME.fullmatch(name):
+            raise BundleError(f"bundle {where}: refused file name {name[:80]!r}")
+    if not manifest.inputs or not manifest.outputs:
+        raise BundleError(f"bundle {where}: {MANIFEST} names no inputs or no outputs")
+    return manifest
+
+
+def _verify_file(folder: Path, name: str, digest: str) -> None:
+    file = folder / name
+    try:
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise BundleError(f"bundle {folder}: {name} is not a plain file; links are refused")
+        with file.open("rb") as content:
+            found = hashlib.sha256()
+            while block := content.read(1 << 20):
+                found.update(block)
+    except FileNotFoundError as error:
+        raise BundleError(f"bundle {folder}: {name} is missing; copy the bundle again") from error
+    except OSError as error:
+        raise BundleError(f"bundle {folder}: cannot read {name}: {error.strerror}") from error
+    if found.hexdigest() != digest:
+        raise BundleError(
+            f"bundle {folder}: {name} does not match its hash in {MANIFEST}: it was changed or "
+            "damaged; copy the bundle again"
+        )
+
+
+def write_golden(samples: list[GoldenSample]) -> bytes:
+    """Return the bytes of `golden.npz` (`docs/bundle.md` lists its arrays)."""
+    import numpy as np
+
+    arrays: dict[str, NDArray[Any]] = {}
+    for i, sample in enumerate(samples):
+        if sample.frame is not None:
+            arrays[f"frame_{i}"] = sample.frame
+        arrays |= {f"input_{i}_{j}": array for j, array in enumerate(sample.inputs)}
+        arrays |= {f"output_{i}_{j}": array for j, array in enumerate(sample.outputs)}
+        arrays[f"value_{i}"] = np.frombuffer(sample.value, np.uint8)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    return content.getvalue()
+
+
+def read_golden(content: bytes, manifest: Manifest) -> list[GoldenSample]:
+    """Read `golden.npz`; nothing in it is unpickled.
+
+    Raises:
+        BundleError: arrays are missing, damaged or absurdly large.
+    """
+    import numpy as np
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _GOLDEN_LIMIT_BYTES:
+                raise BundleError("golden.npz unpacks to more than 1 GiB; refused")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return [
+                GoldenSample(
+                    frame=arrays[f"frame_{i}"] if manifest.golden.frames else None,
+                    inputs=tuple(arrays[f"input_{i}_{j}"] for j in range(len(manifest.inputs))),
+                    outputs=tuple(arrays[f"output_{i}_{j}"] for j in range(len(manifest.outputs))),
+                    value=arrays[f"value_{i}"].tobytes(),
+                )
+                for i in range(manifest.golden.count)
+            ]
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise BundleError(f"golden.npz cannot be read: {error}; convert the model again") from error

@@ -1,0 +1,88 @@
+"""What the verbs have in common: tables for people, JSON for machines, progress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from edgekit.atomic import write_file
+
+Json = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is standard output."),
+]
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder NAME.edgekit.")]
+
+
+def print_json(result: Any, destination: str | None) -> None:
+    """Write `result` as JSON to a file or, for ``-``, to standard output; None: nowhere."""
+    if destination is None:
+        return
+    text = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+    if destination == "-":
+        sys.stdout.buffer.write(text)
+        sys.stdout.flush()
+    else:
+        write_file(Path(destination), text)
+
+
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    json: str | None,
+    *,
+    error: bool = False,
+) -> None:
+    """Print a table: on standard output, or on standard error where JSON takes the former."""
+    console = _console(error=error or json == "-")
+    table = Table(box=None, show_header=any(columns))
+    for number, column in enumerate(columns):
+        table.add_column(escape(column), justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
+    console.print(table)
+
+
+def note(message: str) -> None:
+    """Print one line for people on standard error."""
+    _console(error=True).print(escape(message), soft_wrap=True)
+
+
+def _console(*, error: bool) -> Console:
+    console = Console(stderr=error, highlight=False)
+    if not console.is_terminal:
+        console.width = 120  # a log file has no edge to wrap at
+    return console
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show phases with a bar on a terminal, and nothing elsewhere; gives (phase, done, total)."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bars:
+        task = bars.add_task("starting", total=None)
+
+        def show(phase: str, done: int, total: int) -> None:
+            bars.update(task, description=phase, completed=done, total=total or None)
+
+        yield show

@@ -1,0 +1,129 @@
+"""`edgekit convert`: a trained model to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from edgekit.cli._output import Json, note, print_json, print_table, progress
+from edgekit.converters.isolated import run_isolated
+from edgekit.converters.recipe import Recipe, parse_drop, parse_shape, read_recipe
+from edgekit.errors import CheckFailed, InputError, UsageError
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help=".keras, .h5, SavedModel folder or float .tflite.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="NAME.edgekit", help="The bundle to write.")
+    ],
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 (default), fp16, dynamic or int8.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Device; see edgekit targets.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Calibration set: image folder, FILE.npz[::X,Y] or FILE.npy."),
+    ] = None,
+    eval_data: Annotated[str | None, typer.Option(help="Labelled evaluation set.")] = None,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            help="raw, unit, signed, imagenet, caffe, keras:NAME, and pairs: scale=1/255,color=bgr."
+        ),
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="File of class names, one a line.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="classification, segmentation, sequence or regression.")
+    ] = None,
+    input_shape: Annotated[
+        str | None, typer.Option(help="Fixes open dimensions: 1x224x224x3.")
+    ] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(help="Largest loss of the task's metric: 0.5% is half a point."),
+    ] = None,
+    calibration_samples: Annotated[
+        int | None, typer.Option(help="Most calibration samples used (default 512).")
+    ] = None,
+    golden_frames: Annotated[
+        bool | None,
+        typer.Option(
+            "--golden-frames/--no-golden-frames", help="Keep raw golden frames in the bundle."
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Settings from a TOML file or an older bundle; options override it."),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option(help="Write the bundle even if it misses --max-drop.")
+    ] = False,
+    json: Json = None,
+) -> None:
+    """Convert a trained model to a bundle and prove what that cost."""
+    settings: dict[str, Any] = read_recipe(recipe) if recipe is not None else {}
+    given = {
+        "precision": precision,
+        "target": target,
+        "data": data,
+        "eval_data": eval_data,
+        "preprocess": preprocess,
+        "labels": labels,
+        "task": task,
+        "input_shape": None if input_shape is None else parse_shape(input_shape),
+        "max_drop": None if max_drop is None else parse_drop(max_drop),
+        "calibration_samples": calibration_samples,
+        "golden_frames": golden_frames,
+    }
+    settings |= {name: value for name, value in given.items() if value is not None}
+    complete = Recipe(**settings).check()
+    if not model.exists():
+        raise InputError(
+            f"no such model: {model}; expected .keras, .h5, a SavedModel folder or .tflite"
+        )
+    if json is not None and json != "-" and Path(json).resolve() == output.resolve():
+        raise UsageError(f"`json` and `output` are both {output}")
+    with progress() as on_progress:
+        summary = run_isolated(
+            "edgekit.converters.convert:convert_in_child",
+            {
+                "recipe": msgspec.to_builtins(complete),
+                "model": str(model),
+                "out": str(output),
+                "keep": keep,
+            },
+            what=f"converting {model}",
+            on_progress=on_progress,
+        )
+    failure = summary.pop("failure")
+    print_table(f"{model.name} → {output}", ("", ""), _rows(summary), json)
+    for warning in summary["warnings"]:
+        note(f"warning: {warning}")
+    for fallback in summary["fallbacks"]:
+        note(f"fallback: {fallback['what']}: {fallback['reason']}")
+    print_json(summary, json)
+    if failure is not None:
+        kept = f"{output} was kept" if keep else f"{output} was not written"
+        raise CheckFailed(f"{failure}; {kept}")
+
+
+def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    parity, accuracy = summary["parity"], summary["accuracy"]
+    rows = [
+        ("precision", summary["precision"]),
+        ("model size", f"{summary['size_bytes'] / 1000:.1f} kB"),
+        ("parity with the source", f"{parity['snr_db']:.1f} dB, n = {parity['n']}"),
+        ("largest difference", f"{parity['max_abs']:.3g}"),
+    ]
+    if parity["agreement"] is not None:
+        rows.append(("same top-1 answer", f"{100 * parity['agreement']:.2f} %"))
+    if accuracy is not None:
+        rows.append((f"{accuracy['metric']}, source", f"{100 * accuracy['source']:.2f} %"))
+        rows.append((f"{accuracy['metric']}, bundle", f"{100 * accuracy['converted']:.2f} %"))
+        rows.append(("drop", f"{100 * accuracy['drop']:+.2f} points"))
+    rows.append(("parts not as asked", str(len(summary["fallbacks"]))))
+    rows.append(("took", f"{summary['seconds']:.1f} s, {summary['peak_rss_mb']:.0f} MB"))
+    return rows

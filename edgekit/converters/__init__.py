@@ -1,0 +1,1 @@
+"""Trained model -> bundle; needs the `convert` extra."""

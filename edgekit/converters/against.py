@@ -1,0 +1,49 @@
+"""A finished bundle beside the trained model that it came from."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgekit.converters.isolated import Progress
+from edgekit.converters.sources import open_source
+from edgekit.data import load_data
+from edgekit.evaluation.evaluate import Evaluation, compare_with_source
+from edgekit.runtime.model import open_model
+
+
+def evaluate_against(bundle: str, data: str, model: str, on_progress: Progress) -> Any:
+    """Return an `Evaluation` as JSON values, with the source's metrics and the parity in it.
+
+    Raises:
+        DataError: no labels, or a set that cannot be used.
+        ModelError: the source cannot be read, or is not what the bundle was made from.
+    """
+    labelled = load_data(data)
+    labelled.labelled()
+    with (
+        tempfile.TemporaryDirectory(prefix="edgekit-") as scratch,
+        open_model(bundle) as opened,
+    ):
+        inputs = opened.backend.inputs
+        source = open_source(
+            Path(model),
+            scratch=Path(scratch),
+            input_shape=inputs[0].shape if len(inputs) == 1 else None,
+        )
+        comparison = compare_with_source(
+            source, opened, labelled, lambda done, total: on_progress("evaluating", done, total)
+        )
+        task = opened.bundle.manifest.task
+    metrics = dict(comparison.metrics)
+    metrics |= {f"source_{name}": value for name, value in comparison.source_metrics.items()}
+    parity = comparison.parity
+    metrics |= {"snr_db": parity.snr_db, "max_abs": parity.max_abs}
+    if parity.agreement is not None:
+        metrics["agreement"] = parity.agreement
+    if comparison.accuracy is not None:
+        metrics["drop"] = comparison.accuracy.drop
+    return msgspec.to_builtins(Evaluation(task, len(labelled), metrics))

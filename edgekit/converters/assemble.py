@@ -1,0 +1,146 @@
+"""What goes into a bundle beside the compiled model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.bundle import Golden, GoldenSample, Manifest, Provenance
+from edgekit.data import Dataset
+from edgekit.runtime.backends.litert import Backend
+from edgekit.runtime.model import Model
+from edgekit.runtime.postprocess import to_json
+from edgekit.specs import Postprocess, Preprocess, Task, TensorSpec
+
+MODEL_FILE = "model.tflite"
+_TOOLS = ("edgekit", "tensorflow", "keras", "tf_keras", "ai-edge-litert", "ai-edge-quantizer", "numpy")
+
+
+def guess_task(
+    spec: TensorSpec, outputs: Sequence[NDArray[Any]], labels: NDArray[Any] | None, is_image: bool
+) -> tuple[Task, Postprocess]:
+    """Tell what a model's first output means from its shape and values, and from the labels.
+
+    Args:
+        spec: the output, batch first.
+        outputs: a few of its values.
+        labels: those of the evaluation or calibration set.
+        is_image: whether the model takes images.
+    """
+    values = np.concatenate([output.reshape(1, -1) for output in outputs])
+    within_0_1 = bool((values >= -1e-4).all() and (values <= 1 + 1e-4).all())
+    integer_labels = labels is not None and labels.dtype.kind in "ui"
+    if len(spec.shape) == 4:
+        one_channel = spec.shape[-1] == 1
+        return "segmentation", _activated("sigmoid" if one_channel and not within_0_1 else "none")
+    if len(spec.shape) == 3:
+        return "sequence", Postprocess()
+    if values.shape[1] == 1:
+        if integer_labels:
+            return "classification", _activated("none" if within_0_1 else "sigmoid")
+        return "regression", Postprocess()
+    if within_0_1 and np.allclose(values.sum(1), 1, atol=1e-3):
+        return "classification", Postprocess()
+    if integer_labels or (labels is None and is_image):
+        return "classification", _activated("softmax")
+    return "regression", Postprocess()
+
+
+def _activated(activation: Literal["none", "softmax", "sigmoid"]) -> Postprocess:
+    return Postprocess(activation=activation)
+
+
+def postprocess_for(task: Task, guessed: Task, postprocess: Postprocess) -> Postprocess:
+    """Return `postprocess` if it was guessed for `task`, else one that leaves values alone."""
+    return postprocess if task == guessed else Postprocess()
+
+
+def golden_samples(model: Model, data: Dataset, keep_frames: bool) -> list[GoldenSample]:
+    """Record what `model` computes for each sample of `data`."""
+    samples = []
+    for sample in data:
+        model.preprocess(sample)
+        inputs = tuple(
+            model.backend.input_buffer(i).copy() for i in range(len(model.backend.inputs))
+        )
+        prediction = model(sample)
+        is_frame = not isinstance(sample, tuple) and sample.dtype == np.uint8
+        samples.append(
+            GoldenSample(
+                frame=sample if keep_frames and is_frame else None,  # type: ignore[arg-type]
+                inputs=inputs,
+                outputs=tuple(prediction.outputs),
+                value=to_json(prediction.value),
+            )
+        )
+    if any(sample.frame is None for sample in samples):
+        samples = [msgspec.structs.replace(sample, frame=None) for sample in samples]
+    return samples
+
+
+def draft_manifest(
+    backend: Backend,
+    *,
+    task: Task,
+    precision: str,
+    preprocess: Preprocess,
+    postprocess: Postprocess,
+    target: str | None,
+    fallbacks: tuple[Any, ...],
+    recipe: dict[str, Any],
+    provenance: Provenance,
+) -> Manifest:
+    """Return the manifest of a bundle that has not been measured yet."""
+    return Manifest(
+        task=task,
+        format="litert",
+        precision=precision,
+        model=MODEL_FILE,
+        inputs=backend.inputs,
+        outputs=backend.outputs,
+        preprocess=preprocess,
+        postprocess=postprocess,
+        target=target,
+        golden=Golden(0, synthetic=True, frames=False),
+        parity=None,
+        accuracy=None,
+        fallbacks=fallbacks,
+        recipe=recipe,
+        provenance=provenance,
+    )
+
+
+def provenance_of(model: Any, kind: str, calibration: Dataset | None) -> Provenance:
+    """Say what a bundle was made from, and with what."""
+    path = Path(model) if isinstance(model, str | Path) else None
+    tools = {}
+    for package in _TOOLS:
+        try:
+            tools[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return Provenance(
+        source=path.name if path else f"{type(model).__name__} in memory",
+        source_kind=kind,
+        source_sha256=_sha256(path) if path else None,
+        calibration_sha256=calibration.sha256 if calibration else None,
+        tools=tools,
+    )
+
+
+def _sha256(path: Path) -> str:
+    """Return the hash of a file, or of a folder's file names and contents."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()

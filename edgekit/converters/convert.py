@@ -1,0 +1,351 @@
+"""Trained model -> bundle: `edgekit.convert`."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edgekit.bundle import (
+    Accuracy,
+    Bundle,
+    Fallback,
+    Golden,
+    Manifest,
+    Parity,
+    check_destination,
+    read_bundle,
+    write_bundle,
+    write_golden,
+)
+from edgekit.converters import litert
+from edgekit.converters.assemble import (
+    MODEL_FILE,
+    draft_manifest,
+    golden_samples,
+    guess_task,
+    postprocess_for,
+    provenance_of,
+)
+from edgekit.converters.recipe import Recipe, read_labels
+from edgekit.converters.report import conversion_report
+from edgekit.converters.samples import model_inputs, subset, synthetic
+from edgekit.converters.sources import SourceModel, open_source
+from edgekit.data import Dataset, load_data
+from edgekit.errors import CheckFailed, UsageError
+from edgekit.evaluation.evaluate import Comparison, compare_with_source
+from edgekit.profiling.latency import peak_rss_mb
+from edgekit.reports import render
+from edgekit.runtime.backends import default_threads
+from edgekit.runtime.backends.litert import Backend
+from edgekit.runtime.model import Model
+from edgekit.runtime.postprocess import check_labels
+from edgekit.specs import Preprocess
+
+if TYPE_CHECKING:
+    import keras
+
+Progress = Callable[[str, int, int], None]
+
+_GOLDEN_SAMPLES = 4
+_PARITY_SAMPLES = 64
+
+
+class _Job(msgspec.Struct, frozen=True):
+    """What a conversion works on, opened and checked."""
+
+    recipe: Recipe
+    source: SourceModel
+    preprocess: Preprocess
+    calibration: Dataset | None
+    evaluation: Dataset | None
+    labels: tuple[str, ...]
+
+    @property
+    def samples(self) -> Dataset:
+        """Real samples where there are any, to compare and to keep as golden ones."""
+        return (
+            self.calibration
+            or self.evaluation
+            or synthetic(self.preprocess, self.source.inputs, _GOLDEN_SAMPLES)
+        )
+
+
+class ConversionSummary(msgspec.Struct, frozen=True):
+    """What a conversion did and cost; `docs/json.md` describes the fields."""
+
+    bundle: str
+    precision: str
+    size_bytes: int
+    seconds: float
+    peak_rss_mb: float
+    parity: Parity
+    accuracy: Accuracy | None
+    fallbacks: tuple[Fallback, ...]
+    warnings: tuple[str, ...]
+    failure: str | None
+
+
+def convert(
+    model: str | Path | keras.Model,
+    out: str | Path,
+    *,
+    precision: str = "fp32",
+    data: Any = None,
+    eval_data: Any = None,
+    preprocess: str | Preprocess | None = None,
+    keep: bool = False,
+    custom_objects: Mapping[str, Any] | None = None,
+    on_progress: Progress | None = None,
+    **settings: Any,
+) -> Bundle:
+    """Convert a trained model to a bundle.
+
+    Args:
+        model: a Keras model, or the path of a `.keras`, `.h5`, SavedModel folder or float `.tflite`.
+        out: the bundle's folder, NAME.edgekit.
+        precision: fp32, fp16, dynamic or int8; int8 needs `data`.
+        data: calibration set: a path, an array [n, …], or an iterable of samples (RGB).
+        eval_data: labelled set on which source and bundle are compared; also a pair (x, y).
+        preprocess: how frames become the model's input: a preset, pairs, or a `Preprocess`.
+        keep: write the bundle even if it misses `max_drop`.
+        custom_objects: the model's own classes by name; without them such models are refused.
+        on_progress: called with (phase, done, total).
+        settings: further fields of `Recipe`: labels, task, target, input_shape, max_drop,
+            calibration_samples, golden_frames.
+
+    Raises:
+        UsageError: a setting that cannot be.
+        ModelError: a model that cannot be read, or not be converted to this precision.
+        DataError: a set that cannot be used.
+        CheckFailed: `max_drop` is missed.
+
+    >>> bundle = edgekit.convert(model, "out.edgekit", precision="int8", data=images,
+    ...                          preprocess="imagenet")
+    """
+    unknown = set(settings) - set(Recipe.__struct_fields__)
+    if unknown:
+        raise UsageError(
+            f"convert has no setting {', '.join(sorted(unknown))}; it has "
+            f"{', '.join(Recipe.__struct_fields__)}"
+        )
+    recipe = Recipe(
+        precision=precision,
+        data=_name_of(data),
+        eval_data=_name_of(eval_data),
+        preprocess=preprocess if isinstance(preprocess, str) else None,
+        **settings,
+    )
+    summary = convert_with(
+        recipe,
+        model,
+        Path(out),
+        data=data,
+        eval_data=eval_data,
+        preprocess=preprocess if isinstance(preprocess, Preprocess) else None,
+        keep=keep,
+        custom_objects=custom_objects,
+        on_progress=on_progress,
+    )
+    if summary.failure is not None:
+        raise CheckFailed(summary.failure)
+    return read_bundle(out)
+
+
+def convert_in_child(
+    recipe: dict[str, Any], model: str, out: str, keep: bool, on_progress: Progress
+) -> Any:
+    """Convert as the command line does, with JSON values in and out (`run_isolated`)."""
+    given = msgspec.convert(recipe, Recipe)
+    summary = convert_with(
+        given,
+        model,
+        Path(out),
+        data=given.data,
+        eval_data=given.eval_data,
+        keep=keep,
+        on_progress=on_progress,
+    )
+    return msgspec.to_builtins(summary)
+
+
+def convert_with(
+    recipe: Recipe,
+    model: Any,
+    out: Path,
+    *,
+    data: Any,
+    eval_data: Any,
+    preprocess: Preprocess | None = None,
+    keep: bool,
+    custom_objects: Mapping[str, Any] | None = None,
+    on_progress: Progress | None = None,
+) -> ConversionSummary:
+    """Convert `model` as `recipe` says; what can be refused early is refused early."""
+    started_s = time.perf_counter()
+    say = on_progress or (lambda phase, done, total: None)
+    _check_settings(recipe.check(), data, eval_data)
+    check_destination(out)
+    calibration = None if data is None else load_data(data)
+    evaluation = None if eval_data is None else load_data(eval_data)
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        scratch = Path(folder)
+        say("reading the model", 0, 0)
+        source = open_source(
+            model, scratch=scratch, input_shape=recipe.input_shape, custom_objects=custom_objects
+        )
+        declared = preprocess or Preprocess.parse(recipe.preprocess or "raw")
+        job = _Job(
+            recipe,
+            source,
+            declared.for_input(source.inputs[0]),
+            calibration,
+            evaluation,
+            _labels(recipe, calibration, evaluation),
+        )
+        say(f"compiling to {recipe.precision}", 0, 0)
+        emitted = litert.emit(source, recipe.precision, _calibration_inputs(job), on_progress)
+        (scratch / MODEL_FILE).write_bytes(emitted.content)
+        with Backend(scratch / MODEL_FILE, default_threads()) as backend:
+            draft = _draft(job, model, backend, emitted)
+            opened = Model(Bundle(scratch, draft, job.labels), backend, "litert")
+            comparison = compare_with_source(
+                source,
+                opened,
+                evaluation or subset(job.samples, _PARITY_SAMPLES),
+                lambda done, total: say("comparing with the source", done, total),
+            )
+            summary = ConversionSummary(
+                bundle=str(out),
+                precision=recipe.precision,
+                size_bytes=len(emitted.content),
+                seconds=time.perf_counter() - started_s,
+                peak_rss_mb=peak_rss_mb(),
+                parity=comparison.parity,
+                accuracy=comparison.accuracy,
+                fallbacks=draft.fallbacks,
+                warnings=_warnings(job, preprocess),
+                failure=_missed_budget(recipe, comparison),
+            )
+            if summary.failure is None or keep:
+                _write(out, job, opened, emitted.content, summary, comparison)
+    return summary
+
+
+def _check_settings(recipe: Recipe, data: Any, eval_data: Any) -> None:
+    if recipe.precision == "int8" and data is None:
+        raise UsageError(
+            "`precision` int8 needs `data`, a calibration set of real samples "
+            "(100 to 500 are enough); nothing is calibrated on invented data"
+        )
+    if recipe.max_drop is not None and eval_data is None:
+        raise UsageError("`max_drop` needs `eval_data`, a labelled set to measure the drop on")
+
+
+def _labels(recipe: Recipe, *sets: Dataset | None) -> tuple[str, ...]:
+    if recipe.labels is not None:
+        return read_labels(recipe.labels)
+    return next((data.classes for data in sets if data is not None and data.classes), ())
+
+
+def _calibration_inputs(job: _Job) -> Callable[[], Any] | None:
+    if job.calibration is None:
+        return None
+    chosen = subset(job.calibration, job.recipe.calibration_samples)
+    return lambda: model_inputs(chosen, job.preprocess, job.source.inputs)
+
+
+def _draft(job: _Job, model: Any, backend: Backend, emitted: litert.Emitted) -> Manifest:
+    few = islice(model_inputs(job.samples, job.preprocess, job.source.inputs), _GOLDEN_SAMPLES)
+    outputs = [job.source.predict(inputs)[0] for inputs in few]
+    labelled = next((d.labels for d in (job.evaluation, job.calibration) if d is not None), None)
+    spec = job.source.outputs[0]
+    guessed, postprocess = guess_task(spec, outputs, labelled, job.preprocess.size is not None)
+    task = job.recipe.task or guessed
+    check_labels(job.labels, task, spec)
+    return draft_manifest(
+        backend,
+        task=task,
+        precision=job.recipe.precision,
+        preprocess=job.preprocess,
+        postprocess=postprocess_for(task, guessed, postprocess),
+        target=job.recipe.target,
+        fallbacks=emitted.fallbacks,
+        recipe=msgspec.to_builtins(job.recipe),
+        provenance=provenance_of(model, job.source.kind, job.calibration),
+    )
+
+
+def _warnings(job: _Job, preprocess: Preprocess | None) -> tuple[str, ...]:
+    found = []
+    if job.preprocess.size is not None and preprocess is None and job.recipe.preprocess is None:
+        found.append(
+            "no preprocess was given: frames go in as raw RGB 0..255; if the model was trained "
+            "otherwise its predictions will be wrong"
+        )
+    for data in (job.calibration, job.evaluation):
+        sample = None if data is None else data.read(0)
+        if data is not None and (isinstance(sample, tuple) or sample.dtype != "uint8"):  # type: ignore[union-attr]
+            found.append(f"{data.name} holds model inputs, taken as they are, not preprocessed")
+    if job.calibration is None and job.evaluation is None:
+        found.append(
+            "no data was given: parity and golden samples come from seeded synthetic inputs"
+        )
+    return tuple(found)
+
+
+def _missed_budget(recipe: Recipe, comparison: Comparison) -> str | None:
+    accuracy = comparison.accuracy
+    # A share of n samples moves in steps of 1/n: rounding must not decide.
+    if recipe.max_drop is None or accuracy is None or accuracy.drop <= recipe.max_drop + 1e-9:
+        return None
+    return (
+        f"{accuracy.metric} falls from {100 * accuracy.source:.2f} % to "
+        f"{100 * accuracy.converted:.2f} %, by {100 * accuracy.drop:.2f} points; at most "
+        f"{100 * recipe.max_drop:.2f} are allowed: try more or better calibration data, or a "
+        "higher precision"
+    )
+
+
+def _write(
+    out: Path,
+    job: _Job,
+    model: Model,
+    content: bytes,
+    summary: ConversionSummary,
+    comparison: Comparison,
+) -> None:
+    """Write the bundle with everything that was measured."""
+    samples = golden_samples(model, subset(job.samples, _GOLDEN_SAMPLES), job.recipe.golden_frames)
+    manifest = msgspec.structs.replace(
+        model.bundle.manifest,
+        golden=Golden(
+            len(samples),
+            synthetic=job.calibration is None and job.evaluation is None,
+            frames=samples[0].frame is not None,
+        ),
+        parity=comparison.parity,
+        accuracy=comparison.accuracy,
+    )
+    report = conversion_report(manifest, summary, comparison, samples)
+    files = {
+        MODEL_FILE: content,
+        "golden.npz": write_golden(samples),
+        "report.json": msgspec.json.format(msgspec.json.encode(summary), indent=1),
+        "report.html": render(report).encode(),
+    }
+    if job.labels:
+        files["labels.txt"] = "".join(f"{label}\n" for label in job.labels).encode()
+    write_bundle(out, manifest, files)
+
+
+def _name_of(data: Any) -> str | None:
+    """Return how the recipe names a set: its path, or what kind of object it was."""
+    if data is None:
+        return None
+    return str(data) if isinstance(data, str | Path) else f"({type(data).__name__} in memory)"

@@ -1,0 +1,125 @@
+"""The settings of a conversion, as the command line, Python and recipe files give them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgekit import targets
+from edgekit.bundle import read_bundle
+from edgekit.errors import DataError, InputError, UsageError, expect_one_of
+from edgekit.specs import PRECISIONS, TASKS, Preprocess, Task
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to convert a model; `docs/converting.md` describes every setting.
+
+    Attributes:
+        precision: see `edgekit.specs.Precision`.
+        target: name of a device, or None: any CPU that LiteRT runs on.
+        data: calibration set, as `edgekit.data.load_data` takes it.
+        eval_data: labelled evaluation set.
+        preprocess: preset and pairs, as `Preprocess.parse` takes it; None: `raw`, with a warning.
+        labels: file of class names, one a line.
+        task: what the output means; None: told from its shape and values.
+        input_shape: fixes open dimensions, batch first.
+        max_drop: largest loss of the task's metric that is accepted, 0..1.
+        calibration_samples: most samples used for calibration, spread over the set.
+        golden_frames: keep the raw frames of the golden samples in the bundle.
+    """
+
+    precision: str = "fp32"
+    target: str | None = None
+    data: str | None = None
+    eval_data: str | None = None
+    preprocess: str | None = None
+    labels: str | None = None
+    task: Task | None = None
+    input_shape: tuple[int, ...] | None = None
+    max_drop: float | None = None
+    calibration_samples: int = 512
+    golden_frames: bool = True
+
+    def check(self) -> Recipe:
+        """Return this, or raise `UsageError` for a setting that cannot be."""
+        expect_one_of("precision", self.precision, PRECISIONS)
+        if self.task is not None:
+            expect_one_of("task", self.task, TASKS)
+        if self.target is not None:
+            profile = targets.read_target(self.target)
+            if self.precision not in profile.precisions:
+                raise UsageError(
+                    f"`target` {self.target} runs {', '.join(profile.precisions)}; "
+                    f"got `precision` {self.precision!r}"
+                )
+        if self.max_drop is not None and not 0 <= self.max_drop <= 1:
+            raise UsageError(f"`max_drop` must be 0%..100%; got {self.max_drop}")
+        if self.calibration_samples < 1:
+            raise UsageError(
+                f"`calibration_samples` must be at least 1; got {self.calibration_samples}"
+            )
+        if self.input_shape is not None and (
+            len(self.input_shape) < 2 or min(self.input_shape) < 1 or self.input_shape[0] != 1
+        ):
+            raise UsageError(
+                f"`input_shape` must be 1xHxWxC or the like, batch 1; got "
+                f"{'x'.join(map(str, self.input_shape))}"
+            )
+        Preprocess.parse(self.preprocess or "raw")
+        return self
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Return the settings in a recipe: a TOML file, or a bundle made with one.
+
+    Raises:
+        InputError: no such file, no TOML, or settings that there are not.
+    """
+    if path.is_dir():
+        return dict(read_bundle(path).manifest.recipe)
+    try:
+        settings: dict[str, Any] = msgspec.toml.decode(path.read_bytes())
+        given = msgspec.convert(settings, Recipe)
+    except OSError as error:
+        raise DataError(f"cannot read recipe {path}: {error.strerror}") from error
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise InputError(
+            f"recipe {path} cannot be used: {error}; settings are "
+            f"{', '.join(Recipe.__struct_fields__)}"
+        ) from error
+    return {name: getattr(given, name) for name in settings}
+
+
+def parse_drop(text: str) -> float:
+    """Read `0.5%` as 0.005, half a percentage point; a plain number is a share already."""
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError as error:
+        raise UsageError(f"`max_drop` must look like 0.5%; got {text!r}") from error
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Read `1x224x224x3`."""
+    try:
+        return tuple(int(part) for part in text.split("x"))
+    except ValueError as error:
+        raise UsageError(f"`input_shape` must look like 1x224x224x3; got {text!r}") from error
+
+
+def read_labels(path: str) -> tuple[str, ...]:
+    """Read class names, one a line.
+
+    Raises:
+        DataError: no such file, or no UTF-8 text.
+    """
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"cannot read labels {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"labels {path} are not UTF-8 text") from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+

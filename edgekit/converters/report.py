@@ -1,0 +1,132 @@
+"""What a conversion did and cost, as a page for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from edgekit.bundle import GoldenSample, Manifest
+from edgekit.evaluation.evaluate import Comparison
+from edgekit.profiling.environment import environment
+from edgekit.reports import Fact, Picture, Pictures, Report, Section, Table, Text, Verdict
+
+if TYPE_CHECKING:
+    from edgekit.converters.convert import ConversionSummary
+
+
+def conversion_report(
+    manifest: Manifest,
+    summary: ConversionSummary,
+    comparison: Comparison,
+    samples: Sequence[GoldenSample],
+) -> Report:
+    """Return the report that goes into a bundle."""
+    verdict, sentence = _verdict(manifest, summary)
+    sections: list[Section] = []
+    if comparison.metrics:
+        rows = [
+            (name, comparison.source_metrics[name], value, value - comparison.source_metrics[name])
+            for name, value in comparison.metrics.items()
+        ]
+        assert manifest.accuracy is not None
+        sections.append(
+            Table(
+                title="Evaluation",
+                columns=("metric", "source", "bundle", "difference"),
+                rows=rows,
+                note=f"On {manifest.accuracy.n} labelled samples, both models on the same ones.",
+            )
+        )
+    if summary.warnings:
+        sections.append(Text(title="Warnings", text="\n\n".join(summary.warnings)))
+    if summary.fallbacks:
+        sections.append(
+            Table(
+                title="Not in the precision that was asked for",
+                columns=("part", "reason"),
+                rows=[(f.what, f.reason) for f in summary.fallbacks],
+            )
+        )
+    sections.append(_tensors(manifest))
+    pictures = _golden_pictures(samples)
+    if pictures:
+        note = "Stored with the bundle and computed again wherever it is opened."
+        sections.append(Pictures(title="Golden samples", pictures=pictures, note=note))
+    return Report(
+        title=f"Conversion of {manifest.provenance.source}",
+        subtitle=f"{manifest.task}, {manifest.precision}, {manifest.target or 'any LiteRT CPU'}",
+        verdict=verdict,
+        verdict_text=sentence,
+        facts=_facts(manifest, summary),
+        sections=tuple(sections),
+        reproduce=_command_line(manifest),
+        environment={**environment(), **manifest.provenance.tools},
+    )
+
+
+def _verdict(manifest: Manifest, summary: ConversionSummary) -> tuple[Verdict, str]:
+    if summary.failure is not None:
+        return "fail", summary.failure
+    if summary.fallbacks:
+        return "warn", f"Converted, but {len(summary.fallbacks)} parts are not {summary.precision}."
+    accuracy = manifest.accuracy
+    if accuracy is not None:
+        return "pass", (
+            f"{accuracy.metric} {100 * accuracy.converted:.2f} %, "
+            f"{100 * accuracy.source:.2f} % before the conversion."
+        )
+    same = "on synthetic inputs" if manifest.golden.synthetic else "on the calibration set"
+    return "info", f"Converted; {summary.parity.snr_db:.1f} dB to the source's outputs, {same}."
+
+
+def _facts(manifest: Manifest, summary: ConversionSummary) -> tuple[Fact, ...]:
+    parity, accuracy = summary.parity, summary.accuracy
+    facts = [
+        Fact("model size", round(summary.size_bytes / 1000, 1), "kB"),
+        Fact("signal to noise", round(parity.snr_db, 1), "dB", f"{parity.n} samples"),
+    ]
+    if parity.agreement is not None:
+        facts.append(Fact("same answer", round(100 * parity.agreement, 2), "%", "top-1"))
+    if accuracy is not None:
+        hint = f"source {100 * accuracy.source:.2f}"
+        facts.append(Fact(accuracy.metric, round(100 * accuracy.converted, 2), "%", hint))
+    facts.append(Fact("conversion", round(summary.seconds, 1), "s"))
+    return tuple(facts)
+
+
+def _tensors(manifest: Manifest) -> Table:
+    rows = [
+        (
+            kind,
+            spec.name,
+            "×".join(map(str, spec.shape)),
+            spec.dtype,
+            spec.scale,
+            spec.zero_point,
+        )
+        for kind, specs in (("input", manifest.inputs), ("output", manifest.outputs))
+        for spec in specs
+    ]
+    columns = ("", "name", "shape", "dtype", "scale", "zero point")
+    return Table(title="Inputs and outputs", columns=columns, rows=rows)
+
+
+def _golden_pictures(samples: Sequence[GoldenSample]) -> list[Picture]:
+    import cv2
+
+    pictures = []
+    for number, sample in enumerate(samples):
+        if sample.frame is None:
+            continue
+        scale = 240 / max(sample.frame.shape[:2])
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+        small = cv2.resize(sample.frame, None, fx=scale, fy=scale, interpolation=method)
+        done, content = cv2.imencode(".jpg", small)
+        if done:
+            pictures.append(Picture(content.tobytes(), f"sample {number}"))
+    return pictures
+
+
+def _command_line(manifest: Manifest) -> str:
+    """Return the command that converts the same model again with the settings in the bundle."""
+    return f"edgekit convert {manifest.provenance.source} -o NEW.edgekit --recipe THIS.edgekit"

@@ -1,0 +1,81 @@
+"""Samples for calibration, comparison and the golden set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.data import Dataset, Sample
+from edgekit.errors import DataError
+from edgekit.runtime.preprocess import Preprocessor
+from edgekit.specs import Preprocess, TensorSpec
+
+
+def subset(data: Dataset, count: int) -> Dataset:
+    """Return at most `count` samples, spread evenly over `data`, so that every class is met."""
+    if len(data) <= count:
+        return data
+    indices = np.linspace(0, len(data) - 1, count).round().astype(int)
+    return msgspec.structs.replace(
+        data,
+        count=count,
+        read=lambda index: data.read(int(indices[index])),
+        labels=None if data.labels is None else data.labels[indices],
+    )
+
+
+def synthetic(preprocess: Preprocess, inputs: Sequence[TensorSpec], count: int) -> Dataset:
+    """Return `count` seeded samples for models that come without data.
+
+    Pictures are smooth coloured noise; tensors are normally distributed; integers are small.
+    """
+
+    def read(index: int) -> Sample:
+        random = np.random.default_rng(index)
+        if preprocess.size is not None and len(inputs) == 1:
+            return _picture(random, *preprocess.size)
+        tensors = tuple(_tensor(random, spec) for spec in inputs)
+        return tensors if len(tensors) > 1 else tensors[0]
+
+    digest = hashlib.sha256(f"synthetic {count} {inputs}".encode()).hexdigest()
+    return Dataset("synthetic samples", count, read, None, (), digest)
+
+
+def _picture(random: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
+    import cv2
+
+    coarse = random.integers(0, 256, (8, 8, 3), np.uint8)
+    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def _tensor(random: np.random.Generator, spec: TensorSpec) -> NDArray[Any]:
+    if np.dtype(spec.dtype).kind in "iu":
+        return random.integers(0, 2, spec.shape[1:]).astype(spec.dtype)
+    return random.standard_normal(spec.shape[1:]).astype(np.float32)
+
+
+def model_inputs(
+    data: Dataset, preprocess: Preprocess, inputs: Sequence[TensorSpec]
+) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Yield the model inputs, batch 1, for each sample of `data`.
+
+    Raises:
+        DataError: samples that the model does not take.
+    """
+    preprocessors = [Preprocessor(preprocess, spec) for spec in inputs]
+    for sample in data:
+        parts = sample if isinstance(sample, tuple) else (sample,)
+        if len(parts) != len(inputs):
+            raise DataError(
+                f"{data.name} gives {len(parts)} arrays a sample; the model takes {len(inputs)}: "
+                "pass an iterable of tuples to edgekit.convert"
+            )
+        buffers = tuple(np.empty(spec.shape, spec.dtype) for spec in inputs)
+        for preprocessor, part, out in zip(preprocessors, parts, buffers, strict=True):
+            preprocessor(part, out)
+        yield buffers

@@ -1,0 +1,251 @@
+"""Calibration and evaluation sets: image folders, `.npz`, `.npy`, arrays and iterables.
+
+Nothing is ever unpickled. uint8 samples are frames and go through the bundle's preprocessing;
+float samples are model inputs, taken as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import DataError, require
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+
+Sample = NDArray[Any] | tuple[NDArray[Any], ...]
+
+
+class Dataset(msgspec.Struct, frozen=True):
+    """A set of samples that can be gone through more than once.
+
+    Attributes:
+        name: where it comes from, for messages.
+        count: number of samples.
+        read: index -> sample: a uint8 frame (BGR [h, w, 3] or grey [h, w]), a float model input
+            without batch dimension, or a tuple of those for a model of several inputs.
+        labels: class indices int64 [n], masks [n, h, w], float targets [n, …], or None.
+        classes: class names, empty if not known.
+        sha256: hash of all samples, for provenance.
+    """
+
+    name: str
+    count: int
+    read: Callable[[int], Sample]
+    labels: NDArray[Any] | None
+    classes: tuple[str, ...]
+    sha256: str
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self.read(index) for index in range(self.count))
+
+    def labelled(self) -> NDArray[Any]:
+        """Return the labels, or raise `DataError` if there are none."""
+        if self.labels is None:
+            raise DataError(
+                f"{self.name} has no labels; give an array y beside x, or class sub-folders"
+            )
+        return self.labels
+
+    def with_labels_of(self, labels: Sequence[str]) -> Dataset:
+        """Return this set with class indices that follow the model's `labels`, matched by name."""
+        if not labels or not self.classes or self.labels is None or self.classes == tuple(labels):
+            return self
+        unknown = [name for name in self.classes if name not in labels]
+        if unknown:
+            raise DataError(
+                f"{self.name} has classes that the model has not: {', '.join(unknown[:5])}; "
+                f"the model has {', '.join(labels[:10])}"
+            )
+        order = np.array([labels.index(name) for name in self.classes], np.int64)
+        return msgspec.structs.replace(self, labels=order[self.labels], classes=tuple(labels))
+
+
+def load_data(data: Any) -> Dataset:
+    """Open a calibration or evaluation set.
+
+    Args:
+        data: path of an image folder (class sub-folders give labels), of a `.npz` (arrays x and
+            y, or ``FILE.npz::x_name,y_name``) or of a `.npy`; an array [n, …]; a pair (x, y) of
+            arrays; or an iterable of samples. Arrays are RGB.
+
+    Raises:
+        DataError: missing, damaged, empty, NaN, or of a shape or dtype that cannot be used.
+    """
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, str | Path):
+        path, _, arrays = str(data).partition("::")
+        return _from_path(Path(path), arrays)
+    if isinstance(data, np.ndarray):
+        return _from_arrays("the array", data, None, ())
+    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(a, np.ndarray) for a in data):
+        return _from_arrays("the arrays", data[0], data[1], ())
+    if isinstance(data, Iterable):
+        return _from_iterable(data)
+    raise DataError(f"data must be a path, an array or an iterable; got {type(data).__name__}")
+
+
+def _from_path(path: Path, arrays: str) -> Dataset:
+    if not path.exists():
+        raise DataError(f"no such data: {path}; expected an image folder, .npz or .npy")
+    if path.is_dir():
+        return _from_folder(path)
+    if path.suffix == ".npy":
+        return _from_arrays(str(path), _load_npy(path), None, ())
+    if path.suffix == ".npz":
+        return _from_npz(path, arrays)
+    raise DataError(f"cannot read data from {path}; expected an image folder, .npz or .npy")
+
+
+def _load_npy(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"cannot read {path}: {_pickle_advice(error)}") from error
+    return array
+
+
+def _from_npz(path: Path, arrays: str) -> Dataset:
+    x_name, _, y_name = (arrays or "x,y").partition(",")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            available = ", ".join(content.files) or "none"
+            for name in (x_name, y_name if arrays else ""):
+                if name and name not in content.files:
+                    raise DataError(
+                        f"{path} has no array {name!r}; it has {available}: "
+                        f"choose with {path.name}::X,Y"
+                    )
+            x = content[x_name]
+            y = content[y_name] if y_name in content.files else None
+            classes = tuple(content["classes"].astype(str)) if "classes" in content.files else ()
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"cannot read {path}: {_pickle_advice(error)}") from error
+    return _from_arrays(f"{path.name}::{x_name}", x, y, tuple(str(name) for name in classes))
+
+
+def _pickle_advice(error: Exception) -> str:
+    if "allow_pickle" in str(error):
+        return "an array holds Python objects, which are never unpickled; save it as numbers"
+    return str(error) or type(error).__name__
+
+
+def _from_arrays(
+    name: str, x: NDArray[Any], y: NDArray[Any] | None, classes: tuple[str, ...]
+) -> Dataset:
+    if x.dtype.kind not in "uif" or (x.dtype.kind in "ui" and x.dtype != np.uint8):
+        raise DataError(f"{name} has dtype {x.dtype}; expected uint8 frames or float inputs")
+    if x.ndim < 2 or len(x) == 0:
+        raise DataError(f"{name} has shape {list(x.shape)}; expected samples [n, …], n at least 1")
+    if x.dtype.kind == "f":
+        x = np.asarray(x, np.float32)
+        _refuse_not_finite(name, x)
+    if y is not None:
+        y = _checked_labels(name, y, len(x))
+    colour = x.dtype == np.uint8 and x.ndim == 4 and x.shape[3] == 3
+
+    def read(index: int) -> NDArray[Any]:
+        return np.ascontiguousarray(x[index, ..., ::-1]) if colour else x[index]
+
+    digest = hashlib.sha256(f"{x.dtype}{x.shape}".encode())
+    digest.update(np.ascontiguousarray(x).data)
+    return Dataset(name, len(x), read, y, classes, digest.hexdigest())
+
+
+def _refuse_not_finite(name: str, x: NDArray[Any]) -> None:
+    bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
+    if len(bad):
+        raise DataError(
+            f"{name} holds NaN or infinity in {len(bad)} of {len(x)} samples "
+            f"(first: sample {bad[0]}); clean the data first"
+        )
+
+
+def _checked_labels(name: str, y: NDArray[Any], count: int) -> NDArray[Any]:
+    if y.dtype.kind not in "uif" or y.ndim == 0 or len(y) != count:
+        raise DataError(
+            f"labels of {name} have dtype {y.dtype} and shape {list(y.shape)}; "
+            f"expected numbers, one entry for each of the {count} samples"
+        )
+    if y.dtype.kind == "f":
+        _refuse_not_finite(f"labels of {name}", y)
+        return np.asarray(y, np.float32)
+    return np.asarray(y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y, np.int64)
+
+
+def _from_iterable(samples: Iterable[Any]) -> Dataset:
+    kept: list[Sample] = []
+    digest = hashlib.sha256()
+    for item in samples:
+        parts = tuple(np.asarray(p) for p in (item if isinstance(item, tuple | list) else [item]))
+        for part in parts:
+            if part.dtype.kind not in "uif":
+                raise DataError(f"sample {len(kept)} has dtype {part.dtype}; expected numbers")
+            if part.dtype.kind == "f":
+                _refuse_not_finite(f"sample {len(kept)}", part[None])
+            digest.update(np.ascontiguousarray(part).data)
+        kept.append(parts[0] if len(parts) == 1 else parts)
+    if not kept:
+        raise DataError("the iterable gave no samples; an iterator can be used once only")
+    return Dataset("the iterable", len(kept), kept.__getitem__, None, (), digest.hexdigest())
+
+
+def _from_folder(folder: Path) -> Dataset:
+    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
+    groups = [folder / name for name in classes] or [folder]
+    files: list[Path] = []
+    labels: list[int] = []
+    for index, group in enumerate(groups):
+        found = list_images(group)
+        files += found
+        labels += [index] * len(found)
+    if not files:
+        raise DataError(f"{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return Dataset(
+        name=str(folder),
+        count=len(files),
+        read=lambda index: read_image(files[index]),
+        labels=np.array(labels, np.int64) if classes else None,
+        classes=classes,
+        sha256=digest.hexdigest(),
+    )
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Return the image files directly in `folder`, sorted by name."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read an image as uint8 BGR [h, w, 3].
+
+    Raises:
+        DataError: not there, no image, or cut short (OpenCV would fill the rest with grey).
+    """
+    cv2 = require("cv2", "cpu")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read image {path}: {error.strerror}") from error
+    cut = content.startswith(b"\xff\xd8") and b"\xff\xd9" not in content[-1024:]
+    image: NDArray[np.uint8] | None = None
+    if content and not cut:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"cannot decode image {path} ({len(content)} bytes): damaged or no image")
+    return image

@@ -1,0 +1,63 @@
+"""How close the compiled model's outputs are to its source's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.bundle import Parity
+from edgekit.runtime.postprocess import ClassScore, SegmentationMap
+
+MOST_SNR_DB = 200.0
+"""Stands for "equal": a difference of zero has no logarithm, and JSON no infinity."""
+
+
+class ParityMeter:
+    """Compares outputs sample by sample, in constant memory."""
+
+    def __init__(self) -> None:
+        self._signal = self._noise = self._max_abs = 0.0
+        self._same = 0.0
+        self._n = 0
+        self._classes = True
+
+    def add(
+        self,
+        source: Sequence[NDArray[Any]],
+        converted: Sequence[NDArray[Any]],
+        source_value: Any,
+        converted_value: Any,
+    ) -> None:
+        """Take one sample: all outputs of both as real numbers, and both decoded values."""
+        for one, other in zip(source, converted, strict=True):
+            reference = np.asarray(one, np.float64)
+            difference = reference - np.asarray(other, np.float64).reshape(reference.shape)
+            self._signal += float((reference**2).sum())
+            self._noise += float((difference**2).sum())
+            self._max_abs = max(self._max_abs, float(np.abs(difference).max(initial=0.0)))
+        same = agreement(source_value, converted_value)
+        self._classes = self._classes and same is not None
+        self._same += same or 0.0
+        self._n += 1
+
+    def result(self) -> Parity:
+        """Return the parity over all samples taken."""
+        snr_db = MOST_SNR_DB
+        if self._noise > 0:
+            ratio = max(self._signal / self._noise, 10 ** (-MOST_SNR_DB / 10))
+            snr_db = min(MOST_SNR_DB, 10 * math.log10(ratio))
+        share = self._same / self._n if self._classes and self._n else None
+        return Parity(snr_db, self._max_abs, share, self._n)
+
+
+def agreement(one: Any, other: Any) -> float | None:
+    """Return the share of equal top-1 classes in two decoded values; None if they hold no classes."""
+    if isinstance(one, SegmentationMap):
+        return float((one.class_map == other.class_map).mean())
+    if isinstance(one, tuple) and one and isinstance(one[0], ClassScore):
+        return float(one[0].index == other[0].index)
+    return None

@@ -1,0 +1,77 @@
+"""Inference engines, one file each; the file's name is the backend's name.
+
+A module here has `READS`, the model formats it can open, and a class `Backend` as below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from numpy.typing import NDArray
+
+from edgekit.specs import TensorSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing only from Python 3.11
+
+
+class Backend(Protocol):
+    """What an inference engine does.
+
+    The engine owns its input memory, so that preprocessing can end in it; the caller owns the
+    outputs.
+
+    Attributes:
+        inputs: specs of the inputs, batch 1.
+        outputs: specs of the outputs.
+        threads: CPU threads that it uses.
+        executes: what truly runs, in words ("LiteRT 2.3.0, XNNPACK").
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    threads: int
+    executes: str
+
+    def __init__(self, model_path: Path, threads: int) -> None:
+        """Open the model; `ModelError` if it cannot be read, `MissingPackage` without engine."""
+
+    def input_buffer(self, index: int) -> NDArray[Any]:
+        """Return the memory of an input, to be filled before `run` and dropped by then."""
+
+    def run(self, outputs: Sequence[NDArray[Any]]) -> None:
+        """Infer from the input buffers into `outputs`, arrays of the output specs."""
+
+    def close(self) -> None:
+        """Release the engine; it is not used afterwards."""
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+
+
+def default_threads() -> int:
+    """Return the physical cores this process may use, less one for camera and system, at least 1.
+
+    Two hardware threads of one core do not make inference faster; Linux names the siblings.
+    """
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:  # not Linux
+        return max(1, (os.cpu_count() or 2) // 2 - 1)
+    cores = set()
+    for cpu in allowed:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        cores.add(siblings.read_text() if siblings.is_file() else str(cpu))
+    return max(1, len(cores) - 1)

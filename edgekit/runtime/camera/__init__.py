@@ -1,0 +1,127 @@
+"""Where frames come from, one file a kind of source; `open_camera` chooses by URI.
+
+A module here has a class `Camera(uri, timeouts)` as below; its file name is the URI's scheme.
+Paths without a scheme go to `images`, `file` or `v4l2`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit import plugins
+from edgekit.data import IMAGE_SUFFIXES
+from edgekit.errors import UsageError
+
+_ALIASES = {"https": "http", "rtsps": "rtsp"}
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """How long a source may take, in seconds: to open, and to give the next frame."""
+
+    open_s: float = 5.0
+    read_s: float = 5.0
+
+
+class Camera(Protocol):
+    """What a source of frames does; opening it is making it.
+
+    Attributes:
+        live: frames pass whether they are taken or not (a camera, not a file).
+        description: what it is, for people; without passwords.
+        rate_hz: nominal frame rate, or None if not known.
+    """
+
+    live: bool
+    description: str
+    rate_hz: float | None
+
+    def grab(self) -> int | None:
+        """Go to the next frame, without decoding it where the API allows.
+
+        Returns:
+            The capture time (`time.monotonic_ns`), as early as it can be taken; None at the end.
+
+        Raises:
+            SourceError: a live source was lost.
+        """
+
+    def retrieve(self) -> NDArray[np.uint8]:
+        """Return the grabbed frame, uint8 BGR [h, w, 3], owned by the caller.
+
+        Raises:
+            DataError: this frame cannot be decoded.
+        """
+
+    def close(self) -> None:
+        """Release the source."""
+
+
+Source = str | Path | int | Iterable[Any]
+
+
+def open_camera(source: Source, timeouts: Timeouts | None = None) -> Camera:
+    """Open a source of frames.
+
+    Args:
+        source: ``0``, ``/dev/video0``, ``v4l2:///dev/video0``, ``rtsp://…``, ``http://…``,
+            ``tcp://…``, ``udp://…``, ``test://640x480@30``, a video file, an image, a folder or
+            glob of images, or an iterable of frames.
+        timeouts: for sources that can hang.
+
+    Raises:
+        UsageError: no such kind of source.
+        DataError: a file that is not there or cannot be read.
+        SourceError: a camera or stream that is not there.
+    """
+    if not isinstance(source, str | Path | int):
+        from edgekit.runtime.camera._iterable import Camera as IterableCamera
+
+        return IterableCamera(source)
+    kind = _kind(str(source))
+    camera: Camera = plugins.load("camera", kind).Camera(str(source), timeouts or Timeouts())
+    return camera
+
+
+def _kind(uri: str) -> str:
+    """Return the name of the module that opens `uri`."""
+    scheme = re.match(r"([a-z][a-z0-9_+.-]*)(://|:(?=[a-z]))", uri)
+    if scheme:
+        kind = _ALIASES.get(scheme[1], scheme[1])
+        if kind not in plugins.names("camera"):
+            available = ", ".join(f"{name}://" for name in plugins.names("camera"))
+            raise UsageError(
+                f"`source` {without_secrets(uri)!r} has an unknown scheme; "
+                f"available: {available} or a path"
+            )
+        return kind
+    if uri.isdigit() or uri.startswith("/dev/video"):
+        return "v4l2"
+    path = Path(uri)
+    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+        return "images"
+    return "images" if any(c in uri for c in "*?[") and not path.exists() else "file"
+
+
+def without_secrets(uri: str) -> str:
+    """Return `uri` with user, password and query hidden, fit for logs and reports.
+
+    >>> without_secrets("rtsp://me:secret@10.0.0.2/live?token=abc")
+    'rtsp://***@10.0.0.2/live?***'
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return uri
+    address, slash, path = rest.partition("/")
+    if "@" in address:
+        address = "***@" + address.rpartition("@")[2]
+    elif "@" in path.partition("?")[0]:  # a password that holds a slash
+        address, path = "***", path.rpartition("@")[2]
+    path = re.sub(r"\?.*", "?***", path)
+    return f"{scheme}://{address}{slash}{path}"

@@ -1,0 +1,76 @@
+"""What the sources that OpenCV's VideoCapture reads have in common."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import DataError, SourceError
+from edgekit.runtime.camera import Timeouts, without_secrets
+
+# OpenCV takes decoder options from this variable alone, and reads it while opening.
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_LOW_DELAY = "fflags;nobuffer|flags;low_delay|rtsp_transport;tcp"
+_opening = threading.Lock()
+
+
+class CaptureCamera:
+    """A `Camera` over a VideoCapture that a subclass has opened."""
+
+    live = True
+
+    def __init__(self, capture: cv2.VideoCapture, description: str) -> None:
+        self._capture = capture
+        self.description = description
+        rate_hz = capture.get(cv2.CAP_PROP_FPS)
+        self.rate_hz = rate_hz if 0 < rate_hz <= 1000 else None
+
+    def grab(self) -> int | None:
+        if self._capture.grab():
+            return time.monotonic_ns()
+        if self.live:
+            raise SourceError(f"{self.description} gives no more frames")
+        return None
+
+    def retrieve(self) -> NDArray[np.uint8]:
+        found, frame = self._capture.retrieve()
+        if not found or frame is None:
+            raise DataError(f"a frame of {self.description} cannot be decoded")
+        return np.asarray(frame, np.uint8)
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+class NetworkCamera(CaptureCamera):
+    """A network stream through FFMPEG, with low-delay options and time-outs."""
+
+    def __init__(self, uri: str, timeouts: Timeouts) -> None:
+        description = without_secrets(uri)
+        settings = [
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+            int(timeouts.open_s * 1000),
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+            int(timeouts.read_s * 1000),
+            cv2.CAP_PROP_N_THREADS,
+            1,  # frame threads of a decoder each hold back one frame
+        ]
+        with _opening:
+            before = os.environ.get(_OPTIONS)
+            os.environ.setdefault(_OPTIONS, _LOW_DELAY)
+            try:
+                capture = cv2.VideoCapture(uri, cv2.CAP_FFMPEG, settings)
+            finally:
+                if before is None:
+                    del os.environ[_OPTIONS]
+        if not capture.isOpened():
+            raise SourceError(
+                f"cannot open {description} within {timeouts.open_s:g} s: no answer, or no video "
+                "stream; check the address, or raise --open-timeout"
+            )
+        super().__init__(capture, description)

@@ -1,0 +1,30 @@
+"""Video files: a path, or `file:///path`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote
+
+import cv2
+
+from edgekit.errors import DataError
+from edgekit.runtime.camera import Timeouts
+from edgekit.runtime.camera._opencv import CaptureCamera
+
+
+class Camera(CaptureCamera):
+    """Every frame of a video file, as fast as it is taken."""
+
+    live = False
+
+    def __init__(self, uri: str, timeouts: Timeouts) -> None:
+        path = Path(unquote(uri.removeprefix("file://"))) if "://" in uri else Path(uri)
+        if not path.is_file():
+            raise DataError(f"no such video: {path}")
+        capture = cv2.VideoCapture(str(path))
+        if not capture.isOpened():
+            raise DataError(
+                f"cannot open video {path} ({path.stat().st_size} bytes): damaged, or in a format "
+                "that this OpenCV does not decode"
+            )
+        super().__init__(capture, str(path))

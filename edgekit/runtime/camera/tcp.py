@@ -1,0 +1,5 @@
+"""MPEG-TS over TCP streams: `tcp://…`."""
+
+from edgekit.runtime.camera._opencv import NetworkCamera as Camera
+
+__all__ = ["Camera"]

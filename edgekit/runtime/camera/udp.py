@@ -1,0 +1,5 @@
+"""MPEG-TS over UDP streams: `udp://…`."""
+
+from edgekit.runtime.camera._opencv import NetworkCamera as Camera
+
+__all__ = ["Camera"]

@@ -1,0 +1,244 @@
+"""An opened bundle: a callable from frame to prediction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit import plugins
+from edgekit.bundle import Bundle, GoldenSample, read_bundle
+from edgekit.errors import BundleError, CheckFailed, DataError, UsageError
+from edgekit.runtime.backends import Backend, default_threads
+from edgekit.runtime.postprocess import Postprocessor, Value
+from edgekit.runtime.preprocess import Preprocessor
+from edgekit.specs import TensorSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing only from Python 3.11
+
+Frame = NDArray[Any] | tuple[NDArray[Any], ...]
+
+_DEFAULT_BACKEND = {"litert": "litert"}
+
+
+class Prediction:
+    """What a model says of one frame; owns its arrays.
+
+    Attributes:
+        value: decoded: a tuple of `ClassScore`, a `SegmentationMap`, or float32 numbers.
+    """
+
+    __slots__ = ("_outputs", "_specs", "value")
+
+    def __init__(
+        self, value: Value, outputs: list[NDArray[Any]], specs: tuple[TensorSpec, ...]
+    ) -> None:
+        self.value = value
+        self._outputs = outputs
+        self._specs = specs
+
+    @property
+    def raw(self) -> NDArray[np.float32] | tuple[NDArray[np.float32], ...]:
+        """The dequantized outputs, batch 1: an array for one output, else a tuple."""
+        real = tuple(s.dequantize(o) for s, o in zip(self._specs, self._outputs, strict=True))
+        return real[0] if len(real) == 1 else real
+
+    @property
+    def outputs(self) -> list[NDArray[Any]]:
+        """The outputs in the model's own dtypes, batch 1."""
+        return self._outputs
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.value!r})"
+
+
+class Model:
+    """A verified bundle in a backend. Not for several threads at once: open it once a thread.
+
+    Calling it with a frame does `preprocess`, `infer` and `postprocess`, which can also be called
+    one by one, in this order, to time or overlap them.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, backend_name: str) -> None:
+        self.bundle = bundle
+        self.backend = backend
+        self.backend_name = backend_name
+        manifest = bundle.manifest
+        self._preprocessors = [Preprocessor(manifest.preprocess, s) for s in backend.inputs]
+        self._postprocessor = Postprocessor(
+            manifest.task,
+            manifest.postprocess,
+            backend.outputs[0],
+            bundle.labels,
+            self._preprocessors[0],
+        )
+        self._output_layout = [(spec.shape, np.dtype(spec.dtype)) for spec in backend.outputs]
+
+    def __call__(self, frame: Frame) -> Prediction:
+        """Return the prediction for `frame`.
+
+        Args:
+            frame: uint8 BGR [h, w, 3], BGRA or grey picture, or a float model input; a tuple of
+                those for a model of several inputs.
+
+        Raises:
+            DataError: a frame that the model cannot take.
+        """
+        self.preprocess(frame)
+        return self.postprocess(frame, self.infer())
+
+    def preprocess(self, frame: Frame) -> None:
+        """Write `frame` into the backend's input buffers."""
+        if not isinstance(frame, tuple):
+            frame = (frame,)
+        if len(frame) != len(self._preprocessors):
+            raise DataError(
+                f"the model takes {len(self._preprocessors)} inputs; got {len(frame)}: "
+                "give a tuple of arrays in the order of the bundle's inputs"
+            )
+        for index, (preprocessor, part) in enumerate(zip(self._preprocessors, frame, strict=True)):
+            preprocessor(part, self.backend.input_buffer(index))
+
+    def infer(self) -> list[NDArray[Any]]:
+        """Run the backend on what its input buffers hold; return the outputs, freshly allocated."""
+        outputs = [np.empty(shape, dtype) for shape, dtype in self._output_layout]
+        self.backend.run(outputs)
+        return outputs
+
+    def postprocess(self, frame: Frame, outputs: list[NDArray[Any]]) -> Prediction:
+        """Decode `outputs`; `frame` gives the size for a class map."""
+        picture = frame[0] if isinstance(frame, tuple) else frame
+        value = self._postprocessor(outputs[0], picture)
+        return Prediction(value, outputs, self.backend.outputs)
+
+    @property
+    def postprocessor(self) -> Postprocessor:
+        """Decodes outputs of this model."""
+        return self._postprocessor
+
+    def close(self) -> None:
+        """Release the backend."""
+        self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_model(
+    path: str | Path | Bundle,
+    *,
+    backend: str | None = None,
+    threads: int | None = None,
+    check: bool = True,
+) -> Model:
+    """Open a bundle for inference: `edgekit.open`.
+
+    Args:
+        path: the bundle's folder, or a bundle that was read.
+        backend: name of a backend; by default the one for the bundle's format.
+        threads: CPU threads; by default the physical cores less one, at least one.
+        check: replay the golden samples and compare.
+
+    Raises:
+        BundleError: missing, damaged, or not what its manifest says.
+        CheckFailed: this machine does not compute what the workstation did.
+        UsageError: unknown backend, or one that cannot read the bundle's format.
+
+    >>> with edgekit.open("shapes.edgekit") as model:
+    ...     print(model(frame).value[0].label)
+    """
+    bundle = path if isinstance(path, Bundle) else read_bundle(path)
+    if threads is not None and threads < 1:
+        raise UsageError(f"`threads` must be at least 1; got {threads}")
+    format_ = bundle.manifest.format
+    name = backend or _DEFAULT_BACKEND.get(format_, format_)
+    module = plugins.load("backend", name)
+    if format_ not in module.READS:
+        raise UsageError(f"backend {name} reads {', '.join(module.READS)}; the bundle is {format_}")
+    engine: Backend = module.Backend(bundle.model_path, threads or default_threads())
+    model = Model(bundle, engine, name)
+    if check:
+        _check_against_manifest(model)
+        replay_golden(model, bundle.golden())
+    return model
+
+
+def _check_against_manifest(model: Model) -> None:
+    manifest = model.bundle.manifest
+    for said, found in (
+        (manifest.inputs, model.backend.inputs),
+        (manifest.outputs, model.backend.outputs),
+    ):
+        if [(s.shape, s.dtype) for s in said] != [(f.shape, f.dtype) for f in found]:
+            raise BundleError(
+                f"bundle {model.bundle.path}: {manifest.model} has tensors "
+                f"{[(list(f.shape), f.dtype) for f in found]}; the manifest says "
+                f"{[(list(s.shape), s.dtype) for s in said]}"
+            )
+
+
+def replay_golden(model: Model, samples: list[GoldenSample]) -> None:
+    """Compute the golden samples here and compare with what the workstation computed.
+
+    Tolerances: preprocessing one grey level (resize kernels round differently); int8 outputs
+    4 steps for 99 % of the values (kernels differ by 3-4); float outputs 1 % of the largest.
+
+    Raises:
+        CheckFailed: outside the tolerances.
+    """
+    for number, sample in enumerate(samples):
+        if sample.frame is not None:
+            model.preprocess(sample.frame)
+            _compare_input(model, number, sample)
+        for index, array in enumerate(sample.inputs):
+            _same_form(f"input {index}", array, model.backend.inputs[index])
+            model.backend.input_buffer(index)[...] = array
+        for index, output in enumerate(model.infer()):
+            _same_form(f"output {index}", sample.outputs[index], model.backend.outputs[index])
+            _compare_output(model, number, output, sample.outputs[index])
+
+
+def _same_form(what: str, array: NDArray[Any], spec: TensorSpec) -> None:
+    if array.shape != spec.shape or array.dtype != spec.dtype:
+        raise BundleError(
+            f"golden {what} is {array.dtype} {list(array.shape)}; "
+            f"the model has {spec.dtype} {list(spec.shape)}"
+        )
+
+
+def _compare_input(model: Model, number: int, sample: GoldenSample) -> None:
+    spec, preprocess = model.backend.inputs[0], model.bundle.manifest.preprocess
+    grey_level = preprocess.scale / min(preprocess.std) / (spec.scale or 1.0)
+    here = model.backend.input_buffer(0).astype(np.float64)
+    difference = float(np.abs(here - sample.inputs[0]).max())
+    if not difference <= 1.01 * grey_level + (1 if spec.scale else 1e-6):
+        raise CheckFailed(
+            f"golden sample {number}: preprocessing differs by {difference:.4g} here, at most one "
+            f"grey level ({grey_level:.4g}) is expected; check the OpenCV build"
+        )
+
+
+def _compare_output(model: Model, number: int, here: NDArray[Any], there: NDArray[Any]) -> None:
+    difference = np.abs(here.astype(np.float64) - there.astype(np.float64))
+    if here.dtype.kind in "iu":
+        agrees = float((difference <= 4).mean()) >= 0.99
+    else:
+        agrees = bool((difference <= 0.01 * np.abs(there).max() + 1e-6).all())
+    if not agrees:
+        raise CheckFailed(
+            f"golden sample {number}: {model.backend_name} ({model.backend.executes}) computes "
+            f"other outputs here than the workstation did (largest difference "
+            f"{difference.max():.4g}); try another backend or check=False"
+        )

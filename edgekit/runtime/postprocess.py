@@ -1,0 +1,183 @@
+"""Raw outputs decoded into what people and programs want: classes, a class map, numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import UsageError
+from edgekit.runtime.preprocess import Preprocessor
+from edgekit.specs import Postprocess, Task, TensorSpec
+
+NOT_SEEN = 255
+"""Class number of frame pixels that the model did not see (outside a centre crop)."""
+
+
+class ClassScore(msgspec.Struct, frozen=True):
+    """One class of a classification: index in the output, name, probability 0..1."""
+
+    index: int
+    label: str
+    score: float
+
+
+class SegmentationMap(msgspec.Struct, frozen=True):
+    """The class of every pixel.
+
+    Attributes:
+        class_map: uint8 [height, width] at the frame's size; 255: not seen by the model.
+        labels: class names.
+    """
+
+    class_map: NDArray[np.uint8]
+    labels: tuple[str, ...]
+
+    def shares(self) -> dict[str, float]:
+        """Return the share of the frame's pixels in each class that occurs, by name."""
+        counts = np.bincount(self.class_map.reshape(-1), minlength=256) / self.class_map.size
+        return {self._name(int(i)): round(float(counts[i]), 6) for i in np.flatnonzero(counts)}
+
+    def _name(self, index: int) -> str:
+        if index == NOT_SEEN:
+            return "not seen"
+        return self.labels[index] if index < len(self.labels) else str(index)
+
+
+Value = tuple[ClassScore, ...] | SegmentationMap | NDArray[np.float32]
+
+
+def to_json(value: Any) -> bytes:
+    """Encode a decoded value as JSON: class scores, pixel shares, or nested lists of numbers."""
+    return msgspec.json.encode(value, enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SegmentationMap):
+        height, width = value.class_map.shape
+        return {"height": height, "width": width, "shares": value.shares()}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return str(value)
+
+
+class Postprocessor:
+    """Decodes the first output of a model; further outputs stay raw.
+
+    Args:
+        task: what the output means.
+        postprocess: how it is read.
+        spec: the output.
+        labels: class names, or empty.
+        preprocessor: knows where the frame lies in the model's input.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        postprocess: Postprocess,
+        spec: TensorSpec,
+        labels: tuple[str, ...],
+        preprocessor: Preprocessor,
+    ) -> None:
+        self._postprocess = postprocess
+        self._spec = spec
+        self._labels = labels
+        self._preprocessor = preprocessor
+        decoders: dict[Task, Callable[[NDArray[Any], NDArray[Any]], Value]] = {
+            "classification": self._classify,
+            "segmentation": self._segment,
+            "sequence": self._numbers,
+            "regression": self._numbers,
+        }
+        self._decode = decoders[task]
+
+    def __call__(self, output: NDArray[Any], frame: NDArray[Any]) -> Value:
+        """Decode `output` (raw, batch 1) of `frame`."""
+        return self._decode(output, frame)
+
+    def scores(self, output: NDArray[Any]) -> NDArray[np.float32]:
+        """Return `output` as real values with the activation applied, batch dimension kept."""
+        real = self._spec.dequantize(output)
+        if self._postprocess.activation == "softmax":
+            powers = np.exp(real - real.max(axis=-1, keepdims=True))
+            real = powers / powers.sum(axis=-1, keepdims=True)
+        elif self._postprocess.activation == "sigmoid":
+            real = np.float32(1) / (1 + np.exp(-real))
+        return real
+
+    def class_map(self, output: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return the class of each pixel of a segmentation at the model's size, uint8 [h, w]."""
+        image = output[0]
+        if image.ndim == 2 or image.shape[-1] == 1:
+            probability = self.scores(output)[0].reshape(image.shape[:2])
+            return np.asarray(probability >= self._postprocess.threshold, np.uint8)
+        # argmax needs no real values: quantization and softmax keep the order.
+        return np.asarray(image.argmax(axis=-1), np.uint8)
+
+    def _classify(self, output: NDArray[Any], frame: NDArray[Any]) -> tuple[ClassScore, ...]:
+        scores = self.scores(output).reshape(-1)
+        if scores.size == 1:  # one sigmoid unit: the probability of class 1
+            scores = np.array([1 - scores[0], scores[0]], np.float32)
+        labels = self._labels
+        return tuple(
+            ClassScore(index, labels[index] if labels else str(index), float(scores[index]))
+            for index in top_k(scores, self._postprocess.top_k)
+        )
+
+    def _segment(self, output: NDArray[Any], frame: NDArray[Any]) -> SegmentationMap:
+        return SegmentationMap(self._to_frame(self.class_map(output), frame), self._labels)
+
+    def _to_frame(self, small: NDArray[np.uint8], frame: NDArray[Any]) -> NDArray[np.uint8]:
+        if frame.dtype != np.uint8 or self._preprocessor.preprocess.size is None:
+            return small
+        height, width = frame.shape[:2]
+        rows, columns = self._preprocessor.region(height, width)
+        if self._preprocessor.preprocess.resize == "center_crop":
+            whole = np.full((height, width), NOT_SEEN, np.uint8)
+            inner = whole[rows, columns]
+            inner[...] = _resize_classes(small, inner.shape[0], inner.shape[1])
+            return whole
+        if self._preprocessor.preprocess.resize == "letterbox":
+            # The map may be smaller than the input: find the frame's place at the map's own size.
+            model_height, model_width = self._preprocessor.preprocess.size
+            down, right = small.shape[0] / model_height, small.shape[1] / model_width
+            small = small[
+                round(rows.start * down) : max(1, round(rows.stop * down)),
+                round(columns.start * right) : max(1, round(columns.stop * right)),
+            ]
+        return _resize_classes(small, height, width)
+
+    def _numbers(self, output: NDArray[Any], frame: NDArray[Any]) -> NDArray[np.float32]:
+        numbers: NDArray[np.float32] = self.scores(output)[0]
+        return numbers
+
+
+def top_k(scores: NDArray[Any], k: int) -> list[int]:
+    """Return the indices of the k largest of `scores` [n], largest first, ties by lower index."""
+    if scores.size > 64 and k < scores.size:
+        least = np.partition(scores, scores.size - k)[scores.size - k]
+        candidates = np.flatnonzero(scores >= least)
+        order = candidates[np.argsort(-scores[candidates], kind="stable")[:k]]
+    else:
+        order = np.argsort(-scores, kind="stable")[:k]
+    indices: list[int] = order.tolist()
+    return indices
+
+
+def check_labels(labels: tuple[str, ...], task: Task, spec: TensorSpec) -> None:
+    """Raise `UsageError` if the number of class names is not what the output has."""
+    if not labels or task not in ("classification", "segmentation"):
+        return
+    classes = 2 if spec.shape[-1] == 1 else spec.shape[-1]
+    if len(labels) != classes:
+        raise UsageError(f"`labels` has {len(labels)} names; the model's output has {classes}")
+
+
+def _resize_classes(classes: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    resized = cv2.resize(classes, (width, height), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(resized, np.uint8)

@@ -1,0 +1,172 @@
+"""A `Preprocess` compiled into the shortest chain of OpenCV calls that ends in the input buffer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import DataError
+from edgekit.specs import Preprocess, TensorSpec
+
+_INTERPOLATION = {
+    "nearest": cv2.INTER_NEAREST,
+    "linear": cv2.INTER_LINEAR,
+    "area": cv2.INTER_AREA,
+    "cubic": cv2.INTER_CUBIC,
+}
+_FROM_BGR = {"rgb": cv2.COLOR_BGR2RGB, "gray": cv2.COLOR_BGR2GRAY}
+_FROM_GRAY = {"rgb": cv2.COLOR_GRAY2RGB, "bgr": cv2.COLOR_GRAY2BGR}
+
+
+class Preprocessor:
+    """Writes frames into a model's input buffer.
+
+    Frames are uint8: BGR [h, w, 3], BGRA [h, w, 4] or grey [h, w]. They are resized first, then
+    change colour order, then go through one 256-entry table a channel that holds scale, mean, std
+    and the input's quantization: for an int8 model no float image exists. A table that is
+    ``value - 128`` becomes an XOR in place; one that changes nothing is left out. Float arrays of
+    the input's shape (with or without batch dimension) are quantized if need be, and else untouched.
+
+    Args:
+        preprocess: complete, as `Preprocess.for_input` returns it.
+        spec: the model's input.
+    """
+
+    def __init__(self, preprocess: Preprocess, spec: TensorSpec) -> None:
+        self.preprocess = preprocess
+        self.spec = spec
+        self._interpolation = _INTERPOLATION[preprocess.interpolation]
+        self._table = _table(preprocess, spec)
+        codes = np.arange(256, dtype=np.uint8)[:, None]
+        same_bytes = self._table.dtype.itemsize == 1
+        self._is_identity = same_bytes and bool((self._table.view(np.uint8) == codes).all())
+        self._is_xor = same_bytes and bool((self._table.view(np.uint8) == codes ^ 0x80).all())
+        self._lut = np.ascontiguousarray(self._table[None])
+        if preprocess.size is not None:
+            height, width = preprocess.size
+            self._resized: NDArray[np.uint8] = np.empty((height, width, 3), np.uint8)
+            self._resized_gray: NDArray[np.uint8] = np.empty((height, width), np.uint8)
+            channels = 1 if preprocess.color == "gray" else 3
+            shape = (height, width, channels) if channels == 3 else (height, width)
+            self._colored: NDArray[np.uint8] = np.empty(shape, np.uint8)
+            self._normalized: NDArray[Any] = np.empty(shape, spec.dtype)
+
+    def __call__(self, frame: NDArray[Any], out: NDArray[Any]) -> None:
+        """Write `frame` into `out`, an array of the input's shape and dtype.
+
+        Raises:
+            DataError: a frame of another dtype or shape than the model takes.
+        """
+        if frame.dtype != np.uint8:
+            self._take_tensor(frame, out)
+        elif self.preprocess.size is None:
+            self._scale_elements(frame, out)
+        elif self.preprocess.layout == "nhwc":
+            image = out[0] if self.preprocess.color != "gray" else out[0, :, :, 0]
+            self._finish(self._resize(frame), image)
+        else:
+            self._finish(self._resize(frame), self._normalized)
+            planes = self._normalized if self._normalized.ndim == 3 else self._normalized[..., None]
+            out[0] = planes.transpose(2, 0, 1)
+
+    def region(self, height: int, width: int) -> tuple[slice, slice]:
+        """Return the rows and columns that hold a frame of height x width.
+
+        Letterbox: where the frame lies in the model's input. Centre crop: the part of the frame
+        that the model sees. Stretch: everything.
+        """
+        assert self.preprocess.size is not None
+        rows, columns = self.preprocess.size
+        if self.preprocess.resize == "letterbox":
+            return _centred(rows, columns, height, width)
+        if self.preprocess.resize == "center_crop":
+            return _centred(height, width, rows, columns)
+        return slice(None), slice(None)
+
+    def _resize(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the frame at the model's size, in the frame's own colour order."""
+        if frame.ndim == 3 and frame.shape[2] == 1:
+            frame = frame[:, :, 0]
+        elif frame.ndim == 3 and frame.shape[2] == 4:
+            frame = frame[:, :, :3]
+        if (
+            frame.ndim not in (2, 3)
+            or 0 in frame.shape
+            or (frame.ndim == 3 and frame.shape[2] != 3)
+        ):
+            raise DataError(
+                f"a uint8 frame must be [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]; "
+                f"got {list(frame.shape)}"
+            )
+        height, width = self._resized_gray.shape
+        if frame.shape[0] == height and frame.shape[1] == width:
+            return frame
+        target = self._resized if frame.ndim == 3 else self._resized_gray
+        if self.preprocess.resize == "letterbox":
+            target[...] = self.preprocess.pad
+            rows, columns = self.region(frame.shape[0], frame.shape[1])
+            inner = target[rows, columns]
+            size = (inner.shape[1], inner.shape[0])
+            cv2.resize(frame, size, dst=inner, interpolation=self._interpolation)
+            return target
+        if self.preprocess.resize == "center_crop":
+            frame = frame[self.region(frame.shape[0], frame.shape[1])]
+        cv2.resize(frame, (width, height), dst=target, interpolation=self._interpolation)
+        return target
+
+    def _finish(self, image: NDArray[np.uint8], out: NDArray[Any]) -> None:
+        """Colour order and table, from `image` into `out` ([h, w, 3] or [h, w])."""
+        codes = _FROM_BGR if image.ndim == 3 else _FROM_GRAY
+        conversion = codes.get(self.preprocess.color)
+        if self._is_identity or self._is_xor:
+            pixels = out.view(np.uint8)
+            if conversion is None:
+                pixels[...] = image
+            else:
+                cv2.cvtColor(image, conversion, dst=pixels)
+            if self._is_xor:
+                np.bitwise_xor(pixels, np.uint8(0x80), out=pixels)
+            return
+        if conversion is not None:
+            image = cv2.cvtColor(image, conversion, dst=self._colored)
+        cv2.LUT(image, self._lut if image.ndim == 3 else self._lut[..., 0], dst=out)
+
+    def _scale_elements(self, values: NDArray[np.uint8], out: NDArray[Any]) -> None:
+        out[...] = self._table[:, 0][self._shaped(values)]
+
+    def _take_tensor(self, values: NDArray[Any], out: NDArray[Any]) -> None:
+        if values.dtype.kind != "f" and values.dtype != out.dtype:
+            raise DataError(
+                f"a frame must be uint8 pixels or a float array; got {values.dtype} "
+                f"{list(values.shape)}"
+            )
+        shaped = self._shaped(values)
+        out[...] = self.spec.quantize(shaped) if values.dtype.kind == "f" else shaped
+
+    def _shaped(self, values: NDArray[Any]) -> NDArray[Any]:
+        if values.shape not in (self.spec.shape, self.spec.shape[1:]):
+            raise DataError(
+                f"the model's input {self.spec.name!r} takes {list(self.spec.shape[1:])}; "
+                f"got an array {list(values.shape)}"
+            )
+        return values.reshape(self.spec.shape)
+
+
+def _table(preprocess: Preprocess, spec: TensorSpec) -> NDArray[Any]:
+    """Return the model's input value for each pixel value and channel, [256, channels]."""
+    channels = 1 if preprocess.size is None or preprocess.color == "gray" else 3
+    pixels = np.arange(256, dtype=np.float64)[:, None]
+    mean, std = (np.broadcast_to(v, channels) for v in (preprocess.mean, preprocess.std))
+    return spec.quantize((pixels * preprocess.scale - mean) / std)
+
+
+def _centred(height: int, width: int, ratio_height: int, ratio_width: int) -> tuple[slice, slice]:
+    """Return the largest centred part of height x width that has the given aspect ratio."""
+    scale = min(height / ratio_height, width / ratio_width)
+    rows = max(1, min(height, round(ratio_height * scale)))
+    columns = max(1, min(width, round(ratio_width * scale)))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return slice(top, top + rows), slice(left, left + columns)

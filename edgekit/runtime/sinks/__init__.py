@@ -1,0 +1,64 @@
+"""Where results go, one file a kind of sink; `open_sink` chooses by URI.
+
+A module here has a class `Sink(uri, rate_hz)` as below.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from edgekit import plugins
+from edgekit.errors import UsageError
+from edgekit.runtime.camera import without_secrets
+from edgekit.runtime.stream import Result
+
+_BY_SUFFIX = {
+    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
+    **dict.fromkeys((".mp4", ".avi", ".mkv", ".mov"), "video"),
+}
+
+
+class Sink(Protocol):
+    """Takes results in order; opening it is making it."""
+
+    def write(self, result: Result) -> None:
+        """Take one result; `OutputError` if it cannot be kept."""
+
+    def close(self) -> None:
+        """Finish; what was written is complete and readable afterwards."""
+
+
+def open_sink(uri: str, rate_hz: float | None = None) -> Sink:
+    """Open a sink.
+
+    Args:
+        uri: ``out.jsonl`` or ``-`` (JSON Lines), ``out.mp4`` (annotated video), ``folder/``
+            (annotated images), ``display://`` (window).
+        rate_hz: frame rate for videos.
+
+    Raises:
+        UsageError: no such kind of sink.
+        OutputError: the place cannot be written.
+    """
+    sink: Sink = plugins.load("sink", kind_of(uri)).Sink(uri, rate_hz)
+    return sink
+
+
+def kind_of(uri: str) -> str:
+    """Return the name of the sink that `uri` asks for, or raise `UsageError`."""
+    scheme, separator, _ = uri.partition("://")
+    if separator and scheme in plugins.names("sink"):
+        return scheme
+    if not separator:
+        if uri == "-":
+            return "jsonl"
+        if uri.endswith("/") or Path(uri).is_dir():
+            return "images"
+        if Path(uri).suffix.lower() in _BY_SUFFIX:
+            return _BY_SUFFIX[Path(uri).suffix.lower()]
+    raise UsageError(
+        f"`sink` {without_secrets(uri)!r} is not known; available: FILE.jsonl, - (standard "
+        "output), FILE.mp4 .avi .mkv .mov, FOLDER/, "
+        + ", ".join(f"{name}://" for name in plugins.names("sink"))
+    )

@@ -1,0 +1,30 @@
+"""Annotated images: `FOLDER/`, one JPEG a result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+
+from edgekit.atomic import output_errors, write_file
+from edgekit.errors import OutputError
+from edgekit.runtime.overlay import draw
+from edgekit.runtime.stream import Result
+
+
+class Sink:
+    """Writes `000042.jpg` for frame 42; the folder is made if it is not there."""
+
+    def __init__(self, uri: str, rate_hz: float | None) -> None:
+        self._folder = Path(uri.removeprefix("images://"))
+        with output_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, result: Result) -> None:
+        done, content = cv2.imencode(".jpg", draw(result.frame, result.value))
+        if not done:
+            raise OutputError(f"frame {result.frame_id} cannot be encoded as JPEG")
+        write_file(self._folder / f"{result.frame_id:06}.jpg", content.tobytes())
+
+    def close(self) -> None:
+        """Nothing is left to do."""

@@ -1,0 +1,54 @@
+"""Summaries of many measurements in bounded memory."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import numpy as np
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """Percentiles, largest value and mean of a set of measurements."""
+
+    p50: float
+    p90: float
+    p99: float
+    max: float
+    mean: float
+
+
+class Samples:
+    """Measurements of a run that may last for weeks.
+
+    Count, mean and largest value are exact; percentiles come from a uniform random sample of at
+    most `limit` values (reservoir sampling, Vitter 1985), exact until then.
+    """
+
+    def __init__(self, limit: int = 65536) -> None:
+        self.count = 0
+        self.values: list[float] = []
+        self._limit = limit
+        self._sum = 0.0
+        self._max = float("-inf")
+        self._random = random.Random(0)
+
+    def add(self, value: float) -> None:
+        """Take one measurement."""
+        self.count += 1
+        self._sum += value
+        self._max = max(self._max, value)
+        if len(self.values) < self._limit:
+            self.values.append(value)
+        else:
+            place = self._random.randrange(self.count)
+            if place < self._limit:
+                self.values[place] = value
+
+    def summary(self) -> Summary:
+        """Summarize; at least one measurement is needed.
+
+        A percentile is the smallest measured value that at least that share does not exceed.
+        """
+        p50, p90, p99 = np.percentile(self.values, [50, 90, 99], method="inverted_cdf")
+        return Summary(float(p50), float(p90), float(p99), self._max, self._sum / self.count)

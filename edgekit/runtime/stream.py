@@ -1,0 +1,141 @@
+"""Frames from a source through a model: `edgekit.stream`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+from numpy.typing import NDArray
+
+from edgekit.errors import SourceError, UsageError, expect_one_of
+from edgekit.runtime.camera import Camera, Source, Timeouts, open_camera
+from edgekit.runtime.events import OnEvent
+from edgekit.runtime.feed import POLICIES, EveryFrame, Feed, LatestFrame
+from edgekit.runtime.model import Model
+
+
+class Result(msgspec.Struct, frozen=True):
+    """One frame's result.
+
+    Attributes:
+        frame_id: number of the frame since the stream began; dropped frames have numbers too.
+        captured_ns: when it was captured, `time.monotonic_ns`.
+        age_ms: time from capture to this result.
+        value: the model's decoded prediction, or what the callable returned.
+        frame: the picture, uint8 BGR [h, w, 3].
+        stages_ns: time spent on it, by stage: capture, preprocess, infer, postprocess.
+    """
+
+    frame_id: int
+    captured_ns: int
+    age_ms: float
+    value: Any
+    frame: NDArray[Any]
+    stages_ns: dict[str, int]
+
+
+def stream(
+    source: Source,
+    model: Model | Callable[[Any], Any],
+    *,
+    on_event: OnEvent | None = None,
+    policy: str | None = None,
+    max_frames: int | None = None,
+    timeouts: Timeouts | None = None,
+) -> Iterator[Result]:
+    """Run `model` on the frames of `source` and yield the results.
+
+    Args:
+        source: see `open_camera`.
+        model: an opened bundle, or any callable that takes a frame.
+        on_event: called with each `edgekit.runtime.events.Event`, in this thread.
+        policy: ``every`` frame (default for files) or the ``latest`` (default for live sources:
+            frames that arrive while the model is busy are dropped).
+        max_frames: end after so many results.
+        timeouts: for sources that can hang.
+
+    Raises:
+        DataError, SourceError: the source cannot be opened, or a file ends before its first frame.
+
+    >>> for result in edgekit.stream("test://640x480@30", model, max_frames=10):
+    ...     print(result.frame_id, result.age_ms, result.value)
+    """
+    if max_frames is not None and max_frames < 1:
+        raise UsageError(f"`max_frames` must be at least 1; got {max_frames}")
+    if policy is not None:
+        expect_one_of("policy", policy, POLICIES)
+    camera = open_camera(source, timeouts)
+    return stream_camera(camera, model, on_event, policy, max_frames, source, timeouts)
+
+
+def stream_camera(
+    camera: Camera,
+    model: Model | Callable[[Any], Any],
+    on_event: OnEvent | None,
+    policy: str | None,
+    max_frames: int | None,
+    source: Source,
+    timeouts: Timeouts | None,
+) -> Iterator[Result]:
+    """Like `stream`, on an open camera, which it closes; `source` opens it again if it is lost."""
+    limits = timeouts or Timeouts()
+    feed: Feed
+    if (policy or ("latest" if camera.live else "every")) == "every":
+        feed = EveryFrame(camera)
+    else:
+        # The camera's own time-out comes first; this one is for drivers that have none.
+        stall_s = limits.read_s + 0.5
+        feed = LatestFrame(camera, lambda: open_camera(source, limits), stall_s)
+    try:
+        yield from _results(feed, model, on_event or (lambda event: None), max_frames)
+    finally:
+        feed.close()
+
+
+def _results(
+    feed: Feed, model: Model | Callable[[Any], Any], on_event: OnEvent, max_frames: int | None
+) -> Iterator[Result]:
+    done = 0
+    while max_frames is None or done < max_frames:
+        try:
+            frame = feed.next()
+        finally:
+            while feed.events:
+                on_event(feed.events.popleft())
+        if frame is None:
+            return
+        value, stages_ns = _work(model, frame.image)
+        age_ms = (time.monotonic_ns() - frame.captured_ns) / 1e6
+        yield Result(
+            frame.frame_id,
+            frame.captured_ns,
+            age_ms,
+            value,
+            frame.image,
+            {"capture": frame.capture_ns, **stages_ns},
+        )
+        done += 1
+
+
+def _work(model: Model | Callable[[Any], Any], image: Any) -> tuple[Any, dict[str, int]]:
+    clock = time.perf_counter_ns
+    start = clock()
+    if not isinstance(model, Model):
+        value = model(image)
+        return value, {"infer": clock() - start}
+    model.preprocess(image)
+    ready = clock()
+    outputs = model.infer()
+    inferred = clock()
+    value = model.postprocess(image, outputs).value
+    decoded = clock()
+    return value, {
+        "preprocess": ready - start,
+        "infer": inferred - ready,
+        "postprocess": decoded - inferred,
+    }
+
+
+__all__ = ["Result", "SourceError", "stream"]

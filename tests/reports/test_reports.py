@@ -1,0 +1,377 @@
+"""The report page: safe, self-contained, small, and whole with any values."""
+
+import math
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from edgekit.errors import MissingPackage, OutputError, UsageError
+from edgekit.reports import (
+    Bars,
+    Fact,
+    Histogram,
+    Matrix,
+    Picture,
+    Pictures,
+    Report,
+    Section,
+    Series,
+    Table,
+    Text,
+    render,
+    write,
+)
+from edgekit.reports.axis import axis, column, number, rounded_axis
+from edgekit.reports.confusion import Confusion
+from edgekit.reports.plots import bin_values, thin
+from edgekit.reports.svg import place_marks
+
+pytest.importorskip("jinja2")
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a49444154789c63600000000200014873c2160000000049454e44ae426082"
+)
+HOSTILE = "\"'><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>{{ 7*7 }}"
+VOID = {"meta", "img", "link", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced; collects elements, their attributes and all text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        assert len(dict(attrs)) == len(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words += data
+
+
+def report(*sections: Section, **changes: object) -> Report:
+    start = Report(title="Latency", verdict="pass", verdict_text="Fine.", sections=sections)
+    return msgspec.structs.replace(start, **changes)
+
+
+def everything(word: str = "word") -> Report:
+    return Report(
+        title=word,
+        subtitle=word,
+        verdict="warn",
+        verdict_text=word,
+        facts=(Fact(word, word, word, word), Fact("share", 0.5)),
+        sections=(
+            Text(title=word, text=f"{word}\n\n{word}", note=word),
+            Table(title=word, columns=(word, "n"), rows=[(word, 1.5), (None, 2)]),
+            Histogram(title=word, values=[1.0, 2.0, 2.5], unit=word, marks={word: 2.0}),
+            Bars(title=word, stages=[(word, 1.0), ("infer", 2.0)], unit=word),
+            Series(title=word, values=[1.0, 2.0], unit=word, index=word),
+            Matrix(title=word, labels=[word, "cat"], counts=[[9, 1], [2, 8]]),
+            Matrix(title=word, labels=[word] * 20, counts=np.full((20, 20), 3).tolist()),
+            Pictures(title=word, pictures=(Picture(PNG, word),)),
+        ),
+        reproduce=word,
+        environment={word: word},
+    )
+
+
+def test_everything_is_shown_in_the_order_of_interest() -> None:
+    html = render(everything("fjord"))
+    page = Page(html)
+    assert page.words.count("fjord") > 30
+    places = [html.index(part) for part in ("<h1>", "Warning", 'class="facts"', "<svg", "<pre>")]
+    assert places == sorted(places)
+    assert html.count("<svg class=") == 4
+    assert all(
+        attrs.get("role") == "img" for tag, attrs in page.tags if "class" in attrs and tag == "svg"
+    )
+
+
+def test_hostile_text_is_inert_everywhere() -> None:
+    html = render(everything(HOSTILE))
+    page = Page(html)
+    assert not {tag for tag, _ in page.tags} & {
+        "script",
+        "iframe",
+        "object",
+        "link",
+        "base",
+        "form",
+    }
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    assert page.words.count(HOSTILE) > 30
+    assert "49" not in page.words
+
+
+def test_nothing_is_loaded_from_anywhere() -> None:
+    html = render(everything(HOSTILE))
+    for _, attrs in Page(html).tags:
+        for name in ("src", "href", "srcset", "data", "action", "xlink:href", "poster"):
+            assert attrs.get(name, "data:image/png").startswith("data:image/")
+        assert "url(" not in (attrs.get("style") or "")
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert not re.search(r"https?:|url\(|@import", style)
+    assert "default-src 'none'" in html
+
+
+def test_every_plot_is_well_formed_xml_with_a_title() -> None:
+    plots = re.findall(r"<figure>(<svg.*?)</figure>", render(everything(HOSTILE)), re.DOTALL)
+    assert len(plots) == 4
+    for plot in plots:
+        assert ElementTree.fromstring(plot)[0].tag == "title"
+
+
+@pytest.mark.parametrize("verdict", ["pass", "fail", "warn", "info"])
+def test_a_verdict_is_a_word_and_not_only_a_colour(verdict: str) -> None:
+    word = {"pass": "Pass", "fail": "Fail", "warn": "Warning", "info": "Info"}[verdict]
+    assert f"<strong>{word}</strong>" in render(report(verdict=verdict))
+
+
+def test_parts_that_are_empty_leave_no_trace() -> None:
+    words = Page(render(report())).words
+    assert "Reproduce" not in words
+    assert "Environment" not in words
+    assert "<section" not in render(report())
+
+
+NAN, INF = math.nan, math.inf
+VALUES = [
+    [],
+    [NAN, INF, -INF],
+    [0.0],
+    [5.0] * 100,
+    [1.0, NAN, 3.0],
+    [1e308, -1e308, 1e-308],
+    [1e9 + 1e-6, 1e9],
+    [-3.0, -1.0],
+    [*[0.0] * 1000, 3.0],
+    [5e-324, 0.0],
+]
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_any_values_can_be_drawn(values: list[float]) -> None:
+    html = render(
+        report(
+            Histogram(values=values, marks={str(i): value for i, value in enumerate(values[:9])}),
+            Series(values=values),
+            Bars(stages=[(str(value), value) for value in values]),
+            Table(columns=("x",), rows=[(value,) for value in values]),
+            facts=tuple(Fact("x", value) for value in values),
+        )
+    )
+    page = Page(html)
+    drawn = [value for tag, attrs in page.tags if tag != "style" for value in attrs.values()]
+    assert not [value for value in drawn if value and re.search(r"\b(nan|inf)\b", value)]
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[], [[0]], [[NAN, 1], [INF, -2]], np.zeros((30, 30)).tolist(), np.eye(13).tolist()],
+)
+def test_any_matrix_can_be_drawn(counts: list[list[float]]) -> None:
+    Page(render(report(Matrix(labels=["only one"], counts=counts))))
+
+
+def test_an_empty_plot_says_so() -> None:
+    words = Page(render(report(Histogram(values=[NAN, NAN])))).words
+    assert "No values to draw." in words
+    assert "2 values that are not finite are left out." in words
+
+
+@pytest.mark.parametrize("values", [values for values in VALUES if np.isfinite(values).any()])
+def test_bins_count_every_value_once(values: list[float]) -> None:
+    numbers = np.array(values)
+    numbers = np.clip(numbers[np.isfinite(numbers)], -1e100, 1e100)
+    bins = bin_values(numbers)
+    assert bins.counts.sum() == numbers.size
+    assert 1 <= bins.counts.size <= 62
+    assert (np.diff(bins.edges) > 0).all()
+
+
+def test_a_far_outlier_does_not_stretch_the_axis_and_is_named() -> None:
+    values = [*np.random.default_rng(0).normal(5, 0.1, 1000), 900.0]
+    bins = bin_values(np.array(values))
+    assert bins.edges[-1] < 7
+    assert bins.counts.sum() == 1001
+    words = Page(render(report(Histogram(values=values, unit="ms", marks={"max": 900.0})))).words
+    assert "1 of 1,001 values lie above" in words
+    assert "max 900 →" in words
+
+
+def test_bars_of_a_histogram_add_up_in_the_page() -> None:
+    values = np.random.default_rng(0).gamma(3, size=5000).tolist()
+    html = render(report(Histogram(values=values)))
+    counts = re.findall(r"<title>[^<]*: ([\d,]+)</title></rect>", html)
+    assert sum(int(count.replace(",", "")) for count in counts) == 5000
+
+
+def test_a_million_values_make_a_small_page() -> None:
+    values = np.random.default_rng(0).normal(size=1_000_000).tolist()
+    rows = [(i, float(i), "cell") for i in range(100_000)]
+    matrix = np.random.default_rng(0).integers(0, 9, (1000, 1000)).tolist()
+    labels = [f"class {i}" for i in range(1000)]
+    html = render(
+        report(
+            Histogram(values=values),
+            Series(values=values),
+            Bars(stages=[("op", 1.0)] * 5000),
+            Table(columns=("i", "x", "word"), rows=rows),
+            Matrix(labels=labels, counts=matrix),
+            Pictures(pictures=(Picture(PNG + bytes(300_000), "big"),) * 9),
+        )
+    )
+    assert len(html.encode()) < 2_000_000
+    words = Page(html).words
+    assert "99,500 more rows are left out." in words
+    assert "6 more pictures are left out" in words
+    assert "4960 more" in words
+
+
+def test_thinning_keeps_the_extremes_and_the_gaps() -> None:
+    values = np.zeros(100_000)
+    values[777], values[50_001] = 9, -9
+    values[60_000:70_000] = NAN
+    positions, kept = thin(values.tolist())
+    assert kept.size <= 1200
+    assert {9.0, -9.0} <= set(kept)
+    assert np.isnan(kept).any()
+    assert (np.diff(positions) > 0).all()
+
+
+def test_a_gap_lifts_the_pen() -> None:
+    html = render(report(Series(values=[1.0, 2.0, NAN, 3.0])))
+    curve = re.search(r' d="([^"]*)"', html)
+    assert curve is not None
+    assert curve[1].count("M") == 2
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (-3, 7), (3.61, 12.4), (0, 1e6), (1e-7, 3e-7), (5, 5), (1e9, 1e9 + 3)]
+)
+def test_ticks_are_round_distinct_and_inside(low: float, high: float) -> None:
+    for made in (axis(low, high), rounded_axis(low, high)):
+        ticks = made.ticks()
+        assert 2 <= len(ticks) <= 8
+        assert all(0 <= position <= 1 for position, _ in ticks)
+        assert len({label for _, label in ticks}) == len(ticks)
+        assert f"{made.step:.0e}"[0] in "125"
+
+
+def test_labels_of_marks_do_not_overlap() -> None:
+    marks = {"p50": 5.0, "p90": 5.1, "p95": 5.2, "p99": 9.0, "max": 9.1, "nan": NAN}
+    placed = place_marks(marks, axis(0, 10))
+    assert len(placed) == 5
+    close = [row for position, _, row in placed if position < 0.6]
+    assert len(set(close)) == len(close)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1234567, "1,234,567"),
+        (0.012345, "0.01235"),
+        (203.0, "203"),
+        (1234567.8, "1,234,568"),
+        (-2.5, "−2.5"),
+        (-0.0, "0"),
+        (1e-9, "1e-09"),
+        (NAN, "–"),
+        (None, "–"),
+        (-INF, "−∞"),
+        (True, "yes"),
+        ("4 of 5", "4 of 5"),
+    ],
+)
+def test_numbers_are_readable(value: object, text: str) -> None:
+    assert number(value) == text
+
+
+def test_columns_of_numbers_stand_right_with_their_points_aligned() -> None:
+    assert column([0.0213, 4.2, None]) == (["0.021", "4.200", "–"], True)
+    assert column([1.5, 120000.0, 0.00002])[0] == ["1.5", "120,000", "0.00002"]
+    assert column(["a", 1]) == (["a", "1"], False)
+    assert column([True, False])[1] is False
+    html = render(report(Table(columns=("name", "ms"), rows=[("a", 1.0)])))
+    assert '<td>a</td><td class="right">1.00</td>' in html
+
+
+def test_a_table_without_rows_shows_its_head() -> None:
+    assert "name" in Page(render(report(Table(columns=("name",), rows=[])))).words
+
+
+def test_confusions_are_sorted_and_shared_by_true_class() -> None:
+    confusion = Confusion.of(["cat", "dog"], [[6, 4], [1, 0]])
+    assert confusion.most_frequent() == [("cat", "dog", 4, 40.0), ("dog", "cat", 1, 100.0)]
+    assert [row["recall"] for row in confusion.cells()] == [60.0, 0.0]
+
+
+def test_a_picture_of_another_format_is_refused() -> None:
+    with pytest.raises(UsageError, match="must be an encoded PNG or JPEG"):
+        render(report(Pictures(pictures=(Picture(b"<svg onload=alert(1)>", "x"),))))
+
+
+def test_sections_survive_json() -> None:
+    made = report(Text(text="a"), Bars(stages=[("infer", 1.0)]), Pictures(pictures=(Picture(PNG),)))
+    again = msgspec.json.decode(msgspec.json.encode(made), type=Report)
+    assert render(again) == render(made)
+
+
+def test_writing_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    write(report(title="name \udcff"), path)
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert "name ?" in path.read_text(encoding="utf-8")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_does_not_exist_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot write .*report.html") as caught:
+        write(report(), tmp_path / "absent" / "report.html")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to a read-only folder")
+def test_a_read_only_folder_is_an_output_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="cannot write"):
+        write(report(), tmp_path / "report.html")
+    tmp_path.chmod(0o700)
+
+
+def test_a_failed_replacement_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.mkdir()
+    with pytest.raises(OutputError):
+        write(report(), path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_jinja2_the_error_holds_the_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
+    with pytest.raises(MissingPackage, match=r"pip install 'edgekit\[report\]'"):
+        render(report())
