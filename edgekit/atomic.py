@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import fcntl
+import glob
 import os
 import secrets
 import shutil
@@ -18,10 +19,15 @@ _RENAME_EXCHANGE = 2
 
 @contextmanager
 def output_errors(path: Path | str) -> Iterator[None]:
-    """Turn an `OSError` while writing `path` into an `OutputError` of one line."""
+    """Turn an `OSError` while writing `path` into an `OutputError` of one line.
+
+    A `BrokenPipeError` of ``-``, standard output, passes: its reader has seen enough.
+    """
     try:
         yield
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and str(path) == "-":
+            raise
         advice = {
             errno.EACCES: "choose a place that you may write to",
             errno.EROFS: "the file system is read-only; choose another place",
@@ -34,14 +40,20 @@ def output_errors(path: Path | str) -> Iterator[None]:
 def write_file(path: Path, content: bytes) -> None:
     """Write `content` to `path`: a killed process or a full disk leaves the old file, or the new.
 
+    A pipe or device (``/dev/stdout``) is written to; a link stays one, its target is written.
+
     Raises:
         OutputError: the place cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     with output_errors(path):
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return
+        target = Path(os.path.realpath(path))
+        partial = _partial_sibling(target)
         try:
             _write_synced(partial, content)
-            partial.replace(path)
+            partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -98,7 +110,7 @@ def _partial_sibling(path: Path) -> Path:
 
 def _remove_abandoned(path: Path) -> None:
     """Remove partial siblings whose writer is gone: the lock dies with its process."""
-    for sibling in path.parent.glob(f".{path.name}.*.partial"):
+    for sibling in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         if not sibling.is_dir():
             continue
         lock = os.open(sibling, os.O_RDONLY)

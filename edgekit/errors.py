@@ -9,7 +9,7 @@
     │   │   └── UnsafeModelError    it would execute code that the caller did not pass
     │   ├── DataError               a calibration or evaluation set, a frame
     │   └── BundleError             a bundle: damaged, unsafe, or of a future version
-    ├── CheckFailed             1   all ran, but a gate (accuracy, parity, golden samples) is not met
+    ├── CheckFailed             1   all ran, but a gate (accuracy, golden samples) is missed
     └── EnvironmentLacks        3   this machine has not what the work needs
         ├── MissingPackage          a Python package; the message holds the `pip install` line
         ├── SourceError             a camera or stream that is not there or gives no frames
@@ -61,7 +61,7 @@ class CheckFailed(EdgeKitError):
 
 
 class EnvironmentLacks(EdgeKitError):
-    """This machine has not what the work needs."""
+    """The machine has not what the work needs."""
 
     exit_code = 3
 

@@ -41,6 +41,6 @@ def load(kind: str, name: str) -> ModuleType:
     expect_one_of(kind, name, names(kind))
     if (_ROOT / package.replace(".", "/") / f"{name}.py").is_file():
         return import_module(f"edgekit.{package}.{name}")
-    (entry,) = entry_points(group=group, name=name)
+    entry, *_ = entry_points(group=group, name=name)
     module: ModuleType = entry.load()
     return module

@@ -19,7 +19,7 @@ Interpolation = Literal["nearest", "linear", "area", "cubic"]
 Color = Literal["rgb", "bgr", "gray"]
 Layout = Literal["nhwc", "nchw", "as_is"]
 Precision = Literal["fp32", "fp16", "dynamic", "int8"]
-"""``int8`` = ``static_wi8_ai8`` with int8 inputs and outputs; ``dynamic`` = ``dynamic_wi8_afp32``."""
+"""``int8``: ``static_wi8_ai8``, int8 inputs and outputs too; ``dynamic``: ``dynamic_wi8_afp32``."""
 
 TASKS: tuple[str, ...] = get_args(Task)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -61,10 +61,10 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return real `values` (any shape) in this tensor's dtype, rounded and saturated."""
         import numpy as np
 
-        if self.scale is None:
+        if self.scale is None and np.dtype(self.dtype).kind not in "iu":
             return np.asarray(values, self.dtype)
         limits = np.iinfo(self.dtype)
-        steps = np.rint(np.asarray(values, np.float64) / self.scale) + (self.zero_point or 0)
+        steps = np.rint(np.asarray(values, np.float64) / (self.scale or 1)) + (self.zero_point or 0)
         quantized: NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(self.dtype)
         return quantized
 
@@ -128,6 +128,7 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def for_input(self, spec: TensorSpec) -> Preprocess:
         """Return this with size, layout and grey colour taken from the model's input `spec`."""
         if not spec.is_image:
+            self._check_channels(1)
             return msgspec.structs.replace(self, size=None, layout="as_is")
         layout = spec.image_layout
         height, width, channels = (
@@ -142,14 +143,17 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         if channels == 3 and self.color == "gray":
             raise UsageError("`preprocess` color=gray needs a 1-channel input; the model takes 3")
+        self._check_channels(channels)
+        color: Color = "gray" if channels == 1 else self.color
+        return msgspec.structs.replace(self, size=(height, width), layout=layout, color=color)
+
+    def _check_channels(self, channels: int) -> None:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, channels):
                 raise UsageError(
                     f"`preprocess` {name} has {len(values)} values; "
-                    f"the model's input has {channels} channels"
+                    f"the model's input takes {'1' if channels == 1 else f'1 or {channels}'}"
                 )
-        color: Color = "gray" if channels == 1 else self.color
-        return msgspec.structs.replace(self, size=(height, width), layout=layout, color=color)
 
 
 class Postprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -198,7 +202,8 @@ def _preset(name: str) -> Preprocess:
         return KERAS_APPLICATIONS[application]
     if name not in PRESETS:
         raise UsageError(
-            f"`preprocess` must be {', '.join(PRESETS)}, keras:NAME or pairs key=value; got {name!r}"
+            f"`preprocess` must be {', '.join(PRESETS)}, keras:NAME or pairs key=value; "
+            f"got {name!r}"
         )
     return PRESETS[name]
 
@@ -222,7 +227,7 @@ def _value(key: str, text: str) -> Any:
             if key == "std" and min(numbers) <= 0:
                 raise ValueError(text)
             return numbers
-    except (ValueError, ZeroDivisionError) as error:
+    except (ValueError, ArithmeticError) as error:
         raise UsageError(
             f"`preprocess` {key}={text!r} cannot be read; write size=HxW, pad=0..255, "
             f"scale=1/255, mean=0.485:0.456:0.406, std=… above 0"

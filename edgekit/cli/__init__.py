@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 
 import typer
 
 import edgekit
-from edgekit.errors import EdgeKitError
+from edgekit.errors import EdgeKitError, EnvironmentLacks
 
 _INTERRUPTED = 130
+_BUG = 70  # EX_SOFTWARE of sysexits.h
 
 
 def _version(wanted: bool) -> None:
@@ -51,6 +54,24 @@ def app() -> typer.Typer:
     return program
 
 
+def _prepare_process(*, quiet: bool) -> None:
+    """Make standard streams that take any text, and let SIGTERM clean up as Ctrl-C does."""
+    # Started with closed streams (a daemon), the next file opened would take their numbers.
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        continue
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(os.dup(1), "w")
+    if quiet:
+        _quiet_native_libraries()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def _quiet_native_libraries() -> None:
     """Keep our own standard error, and give native libraries, which write to file 2, a dead end.
 
@@ -58,7 +79,7 @@ def _quiet_native_libraries() -> None:
     as errors, and is told in words.
     """
     ours = os.dup(2)
-    sys.stderr = os.fdopen(ours, "w", buffering=1, errors="backslashreplace")
+    sys.stderr = os.fdopen(ours, "w", buffering=1)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
 
@@ -66,30 +87,62 @@ def _quiet_native_libraries() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code: 0 done, 1 a check failed, 2 wrong use, 3 environment.
 
-    Errors are one line on standard error; 130 says that Ctrl-C ended the work.
+    Errors are one line on standard error; 130 says that Ctrl-C ended the work, 70 that EdgeKit has
+    a bug (`--verbose` shows its traceback).
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None and "--verbose" not in given:
-        _quiet_native_libraries()
+    if arguments is None:
+        _prepare_process(quiet="--verbose" not in given)
     try:
-        code = app()(args=given, prog_name="edgekit", standalone_mode=False)
-    except EdgeKitError as error:
-        return _fail(str(error), error.exit_code)
+        code = app()(args=given or ["--help"], prog_name="edgekit", standalone_mode=False)
+        sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted; nothing was left half-written", _INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output has gone: leave quietly, as other filters do.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _end_output()  # the reader of our output has gone: leave quietly, as other filters do
         return 0
     except Exception as error:
-        wrong_use = getattr(error, "format_message", None)  # Typer's own errors
-        if wrong_use is None:
+        message, code = _explain(error, given)
+        if code == _BUG and "--verbose" in given:
             raise
-        return _fail(f"{wrong_use()} (see edgekit {' '.join(given[:1])} --help)", 2)
+        return _fail(message, code)
+    if not given:
+        return 2
     return code if isinstance(code, int) else 0
 
 
+def _explain(error: Exception, given: Sequence[str]) -> tuple[str, int]:
+    """Return the message and the exit code for an error; what nobody foresaw counts as our bug."""
+    if isinstance(error, EdgeKitError):
+        return str(error), error.exit_code
+    wrong_use = getattr(error, "format_message", None)  # Typer's own errors
+    if wrong_use is not None:
+        return f"{wrong_use()} (see edgekit {' '.join(given[:1])} --help)", 2
+    if isinstance(error, ImportError):
+        advice = "install what runs bundles with: pip install 'edgekit[cpu]'"
+        return f"a package cannot be imported ({error}); {advice}", EnvironmentLacks.exit_code
+    if isinstance(error, MemoryError):
+        detail = str(error) or "the system gives no more"
+        return f"not enough memory: {detail}", EnvironmentLacks.exit_code
+    if isinstance(error, OSError):
+        where = error.filename or "the system"
+        return f"{where}: {error.strerror or error}", EnvironmentLacks.exit_code
+    what = f"{type(error).__name__}: {error}"
+    return f"a bug of EdgeKit, please report it; --verbose shows where: {what}", _BUG
+
+
 def _fail(message: str, code: int) -> int:
+    _end_output()
     line = " ".join(message.split())
-    print(f"edgekit: {line}", file=sys.stderr)
+    # A file's name or content must not steer the terminal.
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    print(f"edgekit: {shown}", file=sys.stderr)
     return code
+
+
+def _end_output() -> None:
+    """Write what standard output still holds, or drop it where nobody takes it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json as standard_json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ from rich.table import Table
 
 from edgekit.atomic import write_file
 
+_LEAST_PAUSE_S = 0.1
+
 Json = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is standard output."),
@@ -28,7 +32,10 @@ def print_json(result: Any, destination: str | None) -> None:
     """Write `result` as JSON to a file or, for ``-``, to standard output; None: nowhere."""
     if destination is None:
         return
-    text = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+    try:
+        text = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+    except UnicodeEncodeError:  # the name of a file that is not UTF-8: its bytes as escapes
+        text = standard_json.dumps(msgspec.to_builtins(result), indent=2).encode() + b"\n"
     if destination == "-":
         sys.stdout.buffer.write(text)
         sys.stdout.flush()
@@ -60,8 +67,13 @@ def note(message: str) -> None:
     _console(error=True).print(escape(message), soft_wrap=True)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # Rich would end the process with 1; `main` leaves quietly
+
+
 def _console(*, error: bool) -> Console:
-    console = Console(stderr=error, highlight=False)
+    console = _Console(stderr=error, highlight=False)
     if not console.is_terminal:
         console.width = 120  # a log file has no edge to wrap at
     return console
@@ -71,18 +83,25 @@ def _console(*, error: bool) -> Console:
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """Show phases with a bar on a terminal, and nothing elsewhere; gives (phase, done, total)."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda phase, done, total: None
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bars:
+    with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task("starting", total=None)
+        shown_s, shown_phase = 0.0, ""
 
         def show(phase: str, done: int, total: int) -> None:
+            nonlocal shown_s, shown_phase
+            now_s = time.monotonic()
+            if phase == shown_phase and now_s - shown_s < _LEAST_PAUSE_S:
+                return  # a frame takes microseconds, an update far more
+            shown_s, shown_phase = now_s, phase
             bars.update(task, description=phase, completed=done, total=total or None)
 
         yield show

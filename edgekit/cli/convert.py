@@ -59,7 +59,7 @@ def command(
         typer.Option(help="Settings from a TOML file or an older bundle; options override it."),
     ] = None,
     keep: Annotated[
-        bool, typer.Option(help="Write the bundle even if it misses --max-drop.")
+        bool, typer.Option("--keep", help="Write the bundle even if it misses --max-drop.")
     ] = False,
     json: Json = None,
 ) -> None:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -54,6 +55,7 @@ def run_isolated(
         raise ValueError(f"only functions of edgekit run isolated; got {function!r}")
     reader, writer = os.pipe()
     job = {"path": sys.path, "function": function, "arguments": arguments, "pipe": writer}
+    job |= {"what": what, "parent": os.getpid()}
     # The child's temporary files are ours to remove, also when it is killed.
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch, tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
@@ -67,8 +69,9 @@ def run_isolated(
         os.close(writer)
         try:
             assert child.stdin is not None
-            child.stdin.write(json.dumps(job).encode() + b"\n")
-            child.stdin.close()
+            with suppress(BrokenPipeError):  # a child that is dead already is told of below
+                child.stdin.write(json.dumps(job).encode() + b"\n")
+                child.stdin.close()
             answer = _listen(reader, on_progress)
             child.wait()
         finally:
@@ -100,6 +103,8 @@ def _listen(reader: int, on_progress: Progress | None) -> dict[str, Any] | None:
     answer = None
     with open(reader, encoding="utf-8") as lines:
         for line in lines:
+            if not line.endswith("\n"):
+                break  # the child died in the middle of a word
             message = json.loads(line)
             if "progress" not in message:
                 answer = message
@@ -119,6 +124,8 @@ def serve(job: dict[str, Any]) -> None:
     """Be the child: run the job and write JSON lines to the pipe."""
     if sys.platform == "linux":  # a killed parent must not leave a conversion running
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        if os.getppid() != job["parent"]:  # killed before that took effect
+            sys.exit(70)
     with open(job["pipe"], "w", encoding="utf-8") as pipe:
 
         def say(**message: Any) -> None:
@@ -135,6 +142,10 @@ def serve(job: dict[str, Any]) -> None:
             )
         except EdgeKitError as error:
             say(error=type(error).__name__, message=str(error))
+        except (OSError, MemoryError) as error:
+            traceback.print_exc()
+            what = f"{type(error).__name__}: {error}"
+            say(error="EnvironmentLacks", message=f"{job['what']}: the system refused: {what}")
         except Exception:
             traceback.print_exc()
             sys.exit(70)

@@ -77,14 +77,16 @@ def read_recipe(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, no TOML, or settings that there are not.
     """
-    if path.is_dir():
-        return dict(read_bundle(path).manifest.recipe)
+    settings: dict[str, Any]
     try:
-        settings: dict[str, Any] = msgspec.toml.decode(path.read_bytes())
+        if path.is_dir():
+            settings = read_bundle(path).manifest.recipe
+        else:
+            settings = msgspec.toml.decode(path.read_bytes())
         given = msgspec.convert(settings, Recipe)
     except OSError as error:
         raise DataError(f"cannot read recipe {path}: {error.strerror}") from error
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise InputError(
             f"recipe {path} cannot be used: {error}; settings are "
             f"{', '.join(Recipe.__struct_fields__)}"

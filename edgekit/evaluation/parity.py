@@ -55,7 +55,7 @@ class ParityMeter:
 
 
 def agreement(one: Any, other: Any) -> float | None:
-    """Return the share of equal top-1 classes in two decoded values; None if they hold no classes."""
+    """Return the share of equal top-1 classes in two decoded values; None if there are none."""
     if isinstance(one, SegmentationMap):
         return float((one.class_map == other.class_map).mean())
     if isinstance(one, tuple) and one and isinstance(one[0], ClassScore):

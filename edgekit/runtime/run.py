@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from edgekit.errors import DataError, OutputError
+from edgekit.errors import DataError
 from edgekit.runtime.camera import Source, Timeouts, open_camera
 from edgekit.runtime.events import Event, FrameDropped, OnEvent
 from edgekit.runtime.model import Model
@@ -69,11 +69,11 @@ def run(
     with ExitStack() as stack:
         try:
             opened = [_opened(uri, camera.rate_hz, stack) for uri in sinks]
-        except OutputError:
+        except BaseException:
             camera.close()
             raise
         results = stream_camera(camera, model, account.event, policy, max_frames, source, timeouts)
-        stack.callback(results.close)  # type: ignore[attr-defined]
+        stack.callback(results.close)
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         try:
             for result in results:
@@ -121,7 +121,7 @@ class _Account:
     def event(self, event: Event) -> None:
         if isinstance(event, FrameDropped):
             self.dropped += 1
-            self.last_drop = event.detail
+            self.last_drop = event.detail or self.last_drop
         if self._on_event is not None:
             self._on_event(event)
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import msgspec
 from numpy.typing import NDArray
 
-from edgekit.errors import SourceError, UsageError, expect_one_of
+from edgekit.errors import UsageError, expect_one_of
 from edgekit.runtime.camera import Camera, Source, Timeouts, open_camera
-from edgekit.runtime.events import OnEvent
-from edgekit.runtime.feed import POLICIES, EveryFrame, Feed, LatestFrame
+from edgekit.runtime.events import FrameDropped, OnEvent
+from edgekit.runtime.feed import POLICIES, EveryFrame, Feed, Frame, LatestFrame
 from edgekit.runtime.model import Model
 
 
@@ -44,20 +44,24 @@ def stream(
     policy: str | None = None,
     max_frames: int | None = None,
     timeouts: Timeouts | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Run `model` on the frames of `source` and yield the results.
+
+    Closing the generator, or leaving its loop, releases the source.
 
     Args:
         source: see `open_camera`.
         model: an opened bundle, or any callable that takes a frame.
         on_event: called with each `edgekit.runtime.events.Event`, in this thread.
         policy: ``every`` frame (default for files) or the ``latest`` (default for live sources:
-            frames that arrive while the model is busy are dropped).
+            frames that arrive while the model is busy are dropped, and a lost source is opened
+            again).
         max_frames: end after so many results.
         timeouts: for sources that can hang.
 
     Raises:
-        DataError, SourceError: the source cannot be opened, or a file ends before its first frame.
+        DataError, SourceError: the source cannot be opened; under ``every`` also: a live source
+            was lost.
 
     >>> for result in edgekit.stream("test://640x480@30", model, max_frames=10):
     ...     print(result.frame_id, result.age_ms, result.value)
@@ -78,9 +82,10 @@ def stream_camera(
     max_frames: int | None,
     source: Source,
     timeouts: Timeouts | None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Like `stream`, on an open camera, which it closes; `source` opens it again if it is lost."""
     limits = timeouts or Timeouts()
+    tell = on_event or (lambda event: None)
     feed: Feed
     if (policy or ("latest" if camera.live else "every")) == "every":
         feed = EveryFrame(camera)
@@ -89,24 +94,28 @@ def stream_camera(
         stall_s = limits.read_s + 0.5
         feed = LatestFrame(camera, lambda: open_camera(source, limits), stall_s)
     try:
-        yield from _results(feed, model, on_event or (lambda event: None), max_frames)
+        yield from _results(feed, model, tell, max_frames)
     finally:
-        feed.close()
+        for event in feed.close():
+            tell(event)
 
 
 def _results(
     feed: Feed, model: Model | Callable[[Any], Any], on_event: OnEvent, max_frames: int | None
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     done = 0
     while max_frames is None or done < max_frames:
-        try:
-            frame = feed.next()
-        finally:
-            while feed.events:
-                on_event(feed.events.popleft())
+        frame = feed.next()
         if frame is None:
             return
-        value, stages_ns = _work(model, frame.image)
+        if not isinstance(frame, Frame):
+            on_event(frame)
+            continue
+        try:
+            value, stages_ns = _work(model, frame.image)
+        except BaseException:
+            on_event(FrameDropped(frame.frame_id, "interrupted"))
+            raise
         age_ms = (time.monotonic_ns() - frame.captured_ns) / 1e6
         yield Result(
             frame.frame_id,
@@ -136,6 +145,3 @@ def _work(model: Model | Callable[[Any], Any], image: Any) -> tuple[Any, dict[st
         "infer": inferred - ready,
         "postprocess": decoded - inferred,
     }
-
-
-__all__ = ["Result", "SourceError", "stream"]

@@ -59,7 +59,7 @@ class TensorDetail(msgspec.Struct, frozen=True):
 
     @property
     def spec(self) -> TensorSpec:
-        """This as a model's input or output."""
+        """The same as a model's input or output."""
         quantized = len(self.scales) == 1
         return TensorSpec(
             name=self.name,

@@ -91,9 +91,9 @@ def open_camera(source: Source, timeouts: Timeouts | None = None) -> Camera:
 
 def _kind(uri: str) -> str:
     """Return the name of the module that opens `uri`."""
-    scheme = re.match(r"([a-z][a-z0-9_+.-]*)(://|:(?=[a-z]))", uri)
+    scheme = re.match(r"([a-z][a-z0-9_+.-]*)(://|:(?=[a-z]))", uri, re.IGNORECASE)
     if scheme:
-        kind = _ALIASES.get(scheme[1], scheme[1])
+        kind = _ALIASES.get(scheme[1].lower(), scheme[1].lower())
         if kind not in plugins.names("camera"):
             available = ", ".join(f"{name}://" for name in plugins.names("camera"))
             raise UsageError(
@@ -118,10 +118,9 @@ def without_secrets(uri: str) -> str:
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return uri
-    address, slash, path = rest.partition("/")
-    if "@" in address:
-        address = "***@" + address.rpartition("@")[2]
-    elif "@" in path.partition("?")[0]:  # a password that holds a slash
-        address, path = "***", path.rpartition("@")[2]
-    path = re.sub(r"\?.*", "?***", path)
-    return f"{scheme}://{address}{slash}{path}"
+    place, *query = re.split(r"([?#])", rest, maxsplit=1)
+    if query and "@" in query[1]:  # a query, or a password that holds a question mark
+        return f"{scheme}://***"
+    if "@" in place:  # even behind a slash: passwords hold them
+        place = "***@" + place.rpartition("@")[2]
+    return f"{scheme}://{place}{query[0]}***" if query else f"{scheme}://{place}"

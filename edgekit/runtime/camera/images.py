@@ -25,7 +25,7 @@ class Camera:
         path = Path(pattern)
         if path.is_dir():
             files = list_images(path)
-        elif path.suffix.lower() in IMAGE_SUFFIXES and not glob.has_magic(pattern):
+        elif path.is_file() or not glob.has_magic(pattern):
             files = [path]
         else:
             found = (Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207

@@ -18,9 +18,10 @@ class Sink:
         self._path = uri.removeprefix("jsonl://")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         with output_errors(self._path):
-            self._file = (
-                os.dup(sys.stdout.fileno()) if self._path == "-" else os.open(self._path, flags, 0o666)
-            )
+            if self._path == "-":
+                self._file = os.dup(sys.stdout.fileno())
+            else:
+                self._file = os.open(self._path, flags, 0o666)
 
     def write(self, result: Result) -> None:
         head = (

@@ -42,21 +42,25 @@ class Sink:
         # The codecs want even sides.
         self._width, self._height = width - width % 2, height - height % 2
         code = "MJPG" if self._path.suffix.lower() == ".avi" else "mp4v"
-        self._writer = cv2.VideoWriter(
+        writer = cv2.VideoWriter(
             str(self._partial),
             cv2.VideoWriter.fourcc(*code),
             self._rate_hz,
             (self._width, self._height),
         )
-        if not self._writer.isOpened():
-            self._partial.unlink(missing_ok=True)
-            raise OutputError(f"cannot write {self._path}: this OpenCV has no encoder for it")
+        if not writer.isOpened():
+            raise OutputError(
+                f"cannot write {self._path}: this OpenCV has no encoder for {width}x{height} pixels "
+                f"as {self._path.suffix}"
+            )
+        self._writer = writer
 
     def close(self) -> None:
+        writer, self._writer = self._writer, None
         try:
-            if self._writer is None:
+            if writer is None:
                 return
-            self._writer.release()
+            writer.release()
             self._verify()
             with output_errors(self._path):
                 self._partial.replace(self._path)

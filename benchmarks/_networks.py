@@ -1,0 +1,50 @@
+"""Networks with random weights, converted in a process of their own (see `_subjects.network`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import edgekit
+from benchmarks._subjects import frames, video
+
+
+def mobilenet_v2() -> Any:
+    """MobileNetV2 1.0 at 224x224: its time does not depend on its weights."""
+    import keras
+
+    return keras.applications.MobileNetV2(weights=None)
+
+
+def thousand_classes() -> Any:
+    """224x224 pictures and 1,000 classes with next to no arithmetic between: overhead shows."""
+    import keras
+
+    picture = keras.Input((224, 224, 3))
+    small = keras.layers.AveragePooling2D(32)(picture)
+    scores = keras.layers.Dense(1000, activation="softmax")(keras.layers.Flatten()(small))
+    return keras.Model(picture, scores)
+
+
+NETWORKS = {"mobilenet_v2": mobilenet_v2, "thousand_classes": thousand_classes}
+
+
+def convert(name: str, out: str) -> None:
+    """Write the bundle of the network NAME_PRECISION, calibrated on real frames.
+
+    Args:
+        name: such as ``mobilenet_v2_int8``.
+        out: the bundle's folder.
+    """
+    import keras
+
+    keras.utils.set_random_seed(0)
+    network, _, precision = name.rpartition("_")
+    rgb = [frame[..., ::-1].copy() for frame in frames(video(), every=12)]
+    edgekit.convert(
+        NETWORKS[network](),
+        out,
+        precision=precision,
+        data=rgb,
+        preprocess="keras:mobilenet_v2",
+        golden_frames=False,
+    )

@@ -1,0 +1,92 @@
+"""Frames per CPU second of `edgekit run` on a 1280x720 video file.
+
+Ours: `edgekit.runtime.run.run` with no sink, every frame decoded to a class with its account kept.
+Peer: the loop of the tutorials: read, cvtColor, resize, float, quantize, set_tensor, invoke,
+get_tensor, argmax. The same file, the same int8 model (MobileNetV2 at 224x224, random weights, or
+without TensorFlow the tests' small classifier), one inference thread and one OpenCV thread each;
+CPU time of the whole process, so that the decoder's threads count, in alternating blocks.
+
+It must show: at least as many frames per CPU second as the peer.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from benchmarks._measure import Effort, Row, in_turns, on_clock, ratio
+from benchmarks._subjects import ModelFile, network, small_classifier, video
+from edgekit.runtime.run import run
+from edgekit.specs import Preprocess
+
+
+def measure(effort: Effort) -> list[Row]:
+    cv2.setNumThreads(1)
+    known = None if effort == "tiny" else network("mobilenet_v2_int8")
+    return _compare(known or small_classifier("int8"), video(), effort)
+
+
+def _compare(model: ModelFile, path: Path, effort: Effort) -> list[Row]:
+    count, rounds = {"tiny": (5, 2), "normal": (150, 11), "full": (300, 21)}[effort]
+    tutorial = _Tutorial(model)
+    with model.opened() as opened:
+        classes: dict[int, int] = {}
+        run(
+            opened,
+            str(path),
+            max_frames=5,
+            on_result=lambda result: classes.update({result.frame_id: result.value[0].index}),
+        )
+        if list(classes.values()) != tutorial.run(path, 5):
+            print(f"note: {model.name}: the two disagree on some of the first frames' classes")
+        costs = [
+            on_clock(lambda: run(opened, str(path), max_frames=count), time.process_time_ns),
+            on_clock(lambda: tutorial.run(path, count), time.process_time_ns),
+            on_clock(lambda: _decode(path, count), time.process_time_ns),
+        ]
+        ours, peer, decoding = in_turns(costs, rounds)
+    return [
+        Row(f"{model.name}: frames per CPU second, ours / tutorial", ratio(peer, ours), at_least=1),
+        Row(f"{model.name}: CPU time, ours / decoding alone", ratio(ours, decoding)),
+    ]
+
+
+def _decode(path: Path, count: int) -> None:
+    capture = cv2.VideoCapture(str(path))
+    for _ in range(count):
+        capture.read()
+    capture.release()
+
+
+class _Tutorial:
+    def __init__(self, model: ModelFile) -> None:
+        self.interpreter = Interpreter(model_path=str(model.path), num_threads=1)
+        self.interpreter.allocate_tensors()
+        self.input = self.interpreter.get_input_details()[0]
+        self.output = self.interpreter.get_output_details()[0]
+        self.preprocess = Preprocess.parse(model.preprocess)
+
+    def run(self, path: Path, count: int) -> list[int]:
+        height, width = self.input["shape"][1:3]
+        scale, zero_point = self.input["quantization"]
+        classes = []
+        capture = cv2.VideoCapture(str(path))
+        while len(classes) < count:
+            found, frame = capture.read()
+            if not found:
+                break
+            image = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            image = cv2.resize(image, (width, height))
+            real = image.astype(np.float32) * np.float32(self.preprocess.scale)
+            real = real - np.float32(self.preprocess.mean[0])
+            quantized = np.clip(np.round(real / scale + zero_point), -128, 127).astype(np.int8)
+            self.interpreter.set_tensor(self.input["index"], quantized[None])
+            self.interpreter.invoke()
+            scores = self.interpreter.get_tensor(self.output["index"])[0]
+            classes.append(int(np.argmax(scores)))
+        capture.release()
+        return classes

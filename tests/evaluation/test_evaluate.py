@@ -1,0 +1,97 @@
+"""A bundle on labelled sets whose right answer is known by construction."""
+
+import numpy as np
+import pytest
+
+import edgekit
+from edgekit.data import load_data
+from edgekit.errors import DataError, ModelError
+from edgekit.evaluation.evaluate import compare_with_source, evaluate
+from edgekit.specs import TensorSpec
+
+# RGB, in the order of the classifier's labels: red, green, blue, white
+COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], np.uint8)
+
+
+def pictures(labels):
+    return np.broadcast_to(COLOURS[labels][:, None, None], (len(labels), 16, 16, 3)).copy()
+
+
+def test_a_bundle_is_right_where_labels_are_right_and_wrong_where_not(classifier_bundle):
+    labels = np.array([0, 1, 2, 3] * 5)
+    said = labels.copy()
+    said[:5] = (said[:5] + 1) % 4
+    with edgekit.open(classifier_bundle) as model:
+        evaluation = evaluate(model, load_data((pictures(labels), said)))
+    assert evaluation.metrics["accuracy"] == 0.75
+    assert (evaluation.task, evaluation.n) == ("classification", 20)
+
+
+def test_class_folders_are_matched_by_name_not_by_order(classifier_bundle, tmp_path):
+    import cv2
+
+    for name, rgb in zip(("red", "green", "blue", "white"), COLOURS, strict=True):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "a.png"), np.full((20, 20, 3), rgb[::-1], np.uint8))
+    with edgekit.open(classifier_bundle) as model:
+        assert evaluate(model, load_data(tmp_path)).metrics["accuracy"] == 1.0
+        (tmp_path / "red").rename(tmp_path / "purple")
+        with pytest.raises(DataError, match="classes that the model has not: purple"):
+            evaluate(model, load_data(tmp_path))
+
+
+def test_masks_are_compared_at_the_frames_size(segmenter_bundle):
+    frame = np.zeros((1, 48, 64, 3), np.uint8)
+    frame[:, :, 32:, 0] = 255  # the right half is red
+    mask = np.zeros((1, 48, 64), np.int64)
+    mask[:, :, 32:] = 1
+    with edgekit.open(segmenter_bundle) as model:
+        assert evaluate(model, load_data((frame, mask))).metrics["mean_iou"] > 0.95
+
+
+def test_data_without_labels_is_refused(classifier_bundle):
+    with (
+        edgekit.open(classifier_bundle) as model,
+        pytest.raises(DataError, match="has no labels; give an array y"),
+    ):
+        evaluate(model, load_data(pictures(np.array([0, 1]))))
+
+
+class Source:
+    """A source model that gives what it is told to; stands in for TensorFlow."""
+
+    inputs = (TensorSpec("x", (1, 16, 16, 3), "float32"),)
+
+    def __init__(self, output):
+        self.output = np.asarray(output, np.float32)
+        self.outputs = (TensorSpec("y", self.output.shape, "float32"),)
+
+    def predict(self, inputs):
+        return (self.output,)
+
+
+def test_a_source_that_gives_nan_cannot_be_compared(classifier_bundle):
+    data = load_data(pictures(np.array([0])))
+    with (
+        edgekit.open(classifier_bundle) as model,
+        pytest.raises(ModelError, match="NaN or infinity on sample 0"),
+    ):
+        compare_with_source(Source([[np.nan, 0, 0, 0]]), model, data)
+
+
+def test_a_source_with_other_outputs_is_refused(classifier_bundle):
+    data = load_data(pictures(np.array([0])))
+    with edgekit.open(classifier_bundle) as model, pytest.raises(ModelError, match="outputs"):
+        compare_with_source(Source([[1, 0]]), model, data)
+
+
+def test_both_models_are_measured_on_the_same_samples(classifier_bundle):
+    labels = np.array([0, 1, 2, 3])
+    with edgekit.open(classifier_bundle) as model:
+        comparison = compare_with_source(
+            Source([[1, 0, 0, 0]]), model, load_data((pictures(labels), labels))
+        )
+    assert comparison.accuracy.source == 0.25
+    assert comparison.accuracy.converted == 1.0
+    assert comparison.accuracy.drop == -0.75
+    assert comparison.parity.agreement == 0.25

@@ -1,0 +1,98 @@
+"""Profiling: what the figures are made of; no assertion is about seconds."""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+
+import edgekit
+from edgekit.errors import UsageError
+from edgekit.profiling.environment import environment
+from edgekit.profiling.latency import warm_up
+from edgekit.profiling.report import profile_report
+from edgekit.reports import render
+
+
+def test_a_profile_measures_as_many_runs_as_it_is_told(classifier_bundle):
+    measured = edgekit.profile(classifier_bundle, runs=25, threads=[1, 2])
+    assert [p.threads for p in measured.profiles] == [1, 2]
+    for p in measured.profiles:
+        assert p.runs == len(p.samples_ms) == 25
+        assert 0 < p.latency_ms.p50 <= p.latency_ms.p90 <= p.latency_ms.p99 <= p.latency_ms.max
+        assert set(p.stages_ms) == {"preprocess", "infer", "postprocess"}
+        assert sum(stage.mean for stage in p.stages_ms.values()) == pytest.approx(
+            p.latency_ms.mean, rel=1e-6
+        )
+        assert p.cpu_ms > 0
+        assert p.peak_rss_mb > 1
+
+
+def test_a_profile_on_a_source_has_capture_and_sink_too(classifier_bundle, tmp_path):
+    measured = edgekit.profile(
+        classifier_bundle, source="test://64x48", sinks=[str(tmp_path / "a.jsonl")], runs=20
+    )
+    (only,) = measured.profiles
+    assert set(only.stages_ms) == {"capture", "preprocess", "infer", "postprocess", "sink"}
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 20
+
+
+def test_a_bundle_without_frames_is_profiled_on_its_tensors(make_bundle):
+    measured = edgekit.profile(make_bundle(frames=False), runs=10)
+    assert measured.profiles[0].runs == 10
+
+
+def test_an_opened_model_is_profiled_as_it_is(classifier_bundle):
+    with edgekit.open(classifier_bundle, threads=2) as model:
+        assert edgekit.profile(model, runs=10).profiles[0].threads == 2
+        with pytest.raises(UsageError, match="belong to opening"):
+            edgekit.profile(model, threads=[1])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"duration_s": 0}, {"runs": 0}, {"sinks": ["a.jsonl"]}, {"duration_s": float("nan")}]
+)
+def test_settings_that_make_no_sense_are_refused(classifier_bundle, wrong):
+    with pytest.raises(UsageError):
+        edgekit.profile(classifier_bundle, **wrong)
+
+
+def test_warm_up_goes_on_until_the_latency_is_steady(monkeypatch):
+    """On a clock of its own: 40 slow runs, then steady ones."""
+    now_s = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now_s[0])
+    count = itertools.count()
+
+    def model(frame):
+        now_s[0] += 0.05 / (1 + next(count)) if next(count) < 40 else 0.01
+
+    runs, steady = warm_up(model, itertools.repeat(np.zeros(1)))
+    assert steady
+    assert runs >= 50
+
+
+def test_warm_up_says_when_the_latency_never_becomes_steady(monkeypatch):
+    now_s = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now_s[0])
+    pace_s = itertools.cycle([0.01] * 10 + [0.02] * 10)
+
+    def model(frame):
+        now_s[0] += next(pace_s)
+
+    runs, steady = warm_up(model, itertools.repeat(np.zeros(1)))
+    assert not steady
+    assert now_s[0] >= 10
+
+
+def test_the_environment_names_machine_and_versions():
+    found = environment()
+    assert {"machine", "cpu", "cpus", "memory_gib", "system", "python", "numpy"} <= set(found)
+    assert all(isinstance(value, str) and value for value in found.values())
+
+
+def test_the_report_shows_every_configuration(classifier_bundle):
+    measured = edgekit.profile(classifier_bundle, runs=30, threads=[1, 2])
+    page = render(profile_report(measured))
+    assert "litert, int8, 1 thread" in page
+    assert "litert, int8, 2 threads" in page
+    assert "--threads 1,2" in page

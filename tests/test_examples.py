@@ -1,0 +1,53 @@
+"""Every example runs, in small."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=True, timeout=300
+    ).stdout
+
+
+def test_camera_loop(classifier_bundle):
+    source = ("--source", "test://64x48@60", "--max-frames", "5")
+    out = run(EXAMPLES / "camera_loop.py", classifier_bundle, *source)
+    results = [line for line in out.splitlines() if " ms  " in line]
+    assert len(results) == 5
+    assert results[0].split()[-2] in ("red", "green", "blue", "white")
+
+
+def test_any_callable():
+    out = run(EXAMPLES / "any_callable.py", "--max-frames", "3", "--source", "test://64x48@60")
+    assert out.count("brightness") == 3
+
+
+def test_every_example_has_a_test():
+    """The training script's test is in tests/demo."""
+    tested = (
+        Path(__file__).read_text() + (EXAMPLES.parent / "tests/demo/test_frames.py").read_text()
+    )
+    for example in EXAMPLES.glob("*.py"):
+        assert example.name in tested, f"no test runs {example.name}"
+
+
+@pytest.mark.convert
+def test_the_demo_does_the_whole_path(tmp_path):
+    import cv2
+
+    run("-m", "edgekit", "demo", "--output", tmp_path / "demo")
+    found = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert found == {
+        *("input.mp4", "annotated.mp4", "results.jsonl", "latency.html"),
+        *("shapes.edgekit", "shapes.npz"),
+    }
+    video = cv2.VideoCapture(str(tmp_path / "demo" / "annotated.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 300
+    assert len((tmp_path / "demo" / "results.jsonl").read_text().splitlines()) == 300
+    assert "Latency of" in (tmp_path / "demo" / "latency.html").read_text()

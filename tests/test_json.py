@@ -1,0 +1,132 @@
+"""`docs/json.md` against what the program writes, in both directions."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.cli import main
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "json.md"
+
+
+def documented(verb):
+    """Return the patterns of the keys in the verb's table."""
+    section = re.search(rf"^## {verb}\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), re.M | re.S)[1]
+    return re.findall(r"^\| `([^`]+)`", section, re.M)
+
+
+def paths(value, prefix=""):
+    """Yield the path of each leaf: a.b[].c."""
+    if isinstance(value, dict) and value:
+        for key, part in value.items():
+            yield from paths(part, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(value, list):
+        for part in value:
+            yield from paths(part, f"{prefix}[]")
+    else:
+        yield prefix
+
+
+def check(verb, written, absent=()):
+    """Hold that every leaf is documented, and that every documented key but `absent` is written."""
+    patterns = {
+        key: re.compile(re.escape(key).replace("NAME", r"[^.\[\]]+|.+?") + r"(\..*|\[\].*)?$")
+        if key == "bundle" and verb == "inspect"
+        else re.compile(
+            ".".join(
+                r"[A-Za-z0-9_.-]+?" if part == "NAME" else re.escape(part)
+                for part in key.split(".")
+            ).replace("?.", r"?\.")
+            + "$"
+        )
+        for key in documented(verb)
+    }
+    leaves = list(paths(written))
+    for leaf in leaves:
+        assert any(p.match(leaf) for p in patterns.values()), f"{verb}: {leaf} is not documented"
+    for key, pattern in patterns.items():
+        if key not in absent:
+            assert any(pattern.match(leaf) for leaf in leaves), f"{verb}: {key} is not written"
+
+
+def run(tmp_path, *arguments):
+    out = tmp_path / "out.json"
+    assert main([str(a) for a in (*arguments, "--json", out)]) == 0
+    return json.loads(out.read_text())
+
+
+def test_run_and_its_sink(classifier_bundle, tmp_path):
+    lines = tmp_path / "a.jsonl"
+    source = ["--source", "test://64x48", "--max-frames", 5, "--sink", lines]
+    check("run", run(tmp_path, "run", classifier_bundle, *source))
+    first = json.loads(lines.read_text().splitlines()[0])
+    assert list(first) == documented("sink")
+    assert set(first["value"][0]) == {"index", "label", "score"}
+
+
+def test_segmentation_lines(segmenter_bundle, tmp_path):
+    lines = tmp_path / "a.jsonl"
+    source = ["--source", "test://64x48", "--max-frames", 2, "--sink", lines]
+    run(tmp_path, "run", segmenter_bundle, *source)
+    value = json.loads(lines.read_text().splitlines()[0])["value"]
+    assert list(value) == ["height", "width", "shares"]
+    assert sum(value["shares"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_profile(classifier_bundle, tmp_path):
+    check("profile", run(tmp_path, "profile", classifier_bundle, "--runs", 10))
+
+
+def test_evaluate(classifier_bundle, tmp_path):
+    np.savez(tmp_path / "set.npz", x=np.zeros((3, 16, 16, 3), np.uint8), y=np.zeros(3, int))
+    check("evaluate", run(tmp_path, "evaluate", classifier_bundle, "--data", tmp_path / "set.npz"))
+
+
+def test_inspect(classifier_bundle, tmp_path):
+    check("inspect", run(tmp_path, "inspect", classifier_bundle))
+    model = classifier_bundle / "model.tflite"
+    check("inspect", run(tmp_path, "inspect", model))
+
+
+def test_targets(tmp_path):
+    check("targets", run(tmp_path, "targets"))
+
+
+def test_pack_and_unpack(classifier_bundle, tmp_path):
+    packed = tmp_path / "m.zip"
+    check("pack", run(tmp_path, "pack", classifier_bundle, "-o", packed))
+    check("unpack", run(tmp_path, "unpack", packed, "-o", tmp_path / "again.edgekit"))
+
+
+@pytest.mark.convert
+def test_convert_and_the_bundles_report(tmp_path):
+    """The shipped model with eval data and a fallback-free int8: all keys but the fallbacks'."""
+    import edgekit.demo
+    from edgekit.demo.frames import make_set
+
+    x, y = make_set(24, seed=5)
+    np.savez(tmp_path / "set.npz", x=x, y=y)
+    written = run(
+        tmp_path,
+        "convert",
+        Path(edgekit.demo.__file__).with_name("model.keras"),
+        "-o",
+        tmp_path / "m.edgekit",
+        "--precision",
+        "int8",
+        "--data",
+        tmp_path / "set.npz",
+        "--eval-data",
+        tmp_path / "set.npz",
+    )
+    absent = ("fallbacks[].what", "fallbacks[].reason")
+    written["fallbacks"] or written.pop("fallbacks")
+    assert written["warnings"]  # no preprocess was given
+    check("convert", written, absent)
+    report = json.loads((tmp_path / "m.edgekit" / "report.json").read_text())
+    assert report.pop("failure") is None
+    report.pop("fallbacks")
+    assert set(paths(report)) == set(paths(written))
