@@ -25,7 +25,10 @@ def thousand_classes() -> Any:
     return keras.Model(picture, scores)
 
 
-NETWORKS = {"mobilenet_v2": mobilenet_v2, "thousand_classes": thousand_classes}
+NETWORKS = {
+    "mobilenet_v2": (mobilenet_v2, "keras:mobilenet_v2"),
+    "thousand_classes": (thousand_classes, "raw"),
+}
 
 
 def convert(name: str, out: str) -> None:
@@ -39,12 +42,13 @@ def convert(name: str, out: str) -> None:
 
     keras.utils.set_random_seed(0)
     network, _, precision = name.rpartition("_")
+    make, preprocess = NETWORKS[network]
     rgb = [frame[..., ::-1].copy() for frame in frames(video(), every=12)]
     edgekit.convert(
-        NETWORKS[network](),
+        make(),
         out,
         precision=precision,
         data=rgb,
-        preprocess="keras:mobilenet_v2",
+        preprocess=preprocess,
         golden_frames=False,
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 import stat
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgekit import atomic
-from edgekit.errors import BundleError, OutputError, UsageError
+from edgekit.errors import BundleError, EdgeKitError, OutputError, UsageError
 from edgekit.specs import Postprocess, Preprocess, Task, TensorSpec
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 _MANIFEST_LIMIT_BYTES = 16 << 20
 _GOLDEN_LIMIT_BYTES = 1 << 30
+_TENSOR_LIMIT = 1 << 31  # elements
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -155,36 +156,28 @@ def read_bundle(path: str | Path) -> Bundle:
         BundleError: missing, damaged, of a future version, or with a path that leaves the folder.
     """
     folder = Path(path)
-    if not folder.exists():
-        raise BundleError(f"no such bundle: {folder}")
     if folder.is_file():
         hint = "; unpack it first: edgekit unpack" if zipfile.is_zipfile(folder) else ""
         raise BundleError(f"{folder} is a file; a bundle is a folder NAME.edgekit{hint}")
     manifest = _decode_manifest(folder, _read_manifest(folder))
     for name, digest in manifest.files.items():
         _verify_file(folder, name, digest)
-    for name in (manifest.model, "golden.npz"):
-        if name not in manifest.files:
-            raise BundleError(f"bundle {folder}: {MANIFEST} lists no hash of {name}")
-    labels: tuple[str, ...] = ()
-    if "labels.txt" in manifest.files:
-        try:
-            labels = tuple((folder / "labels.txt").read_text("utf-8").splitlines())
-        except UnicodeDecodeError as error:
-            raise BundleError(f"bundle {folder}: labels.txt is not UTF-8 text") from error
-    return Bundle(folder, manifest, labels)
+    text = (folder / "labels.txt").read_bytes() if "labels.txt" in manifest.files else b""
+    return Bundle(folder, manifest, _decode_labels(folder, manifest, text))
 
 
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
     """Write `files` and their manifest as one bundle folder, whole or not at all.
 
     Raises:
+        BundleError: they make no bundle that could be read again.
         OutputError: the place cannot be written or holds something that is no bundle.
     """
     check_destination(path)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     complete = msgspec.structs.replace(manifest, files=hashes)
     text = msgspec.json.format(msgspec.json.encode(complete), indent=1)
+    _decode_labels(path, _decode_manifest(path, text), files.get("labels.txt", b""))
     atomic.write_folder(path, {**files, MANIFEST: text})
     return read_bundle(path)
 
@@ -193,7 +186,9 @@ def check_destination(path: Path) -> None:
     """Raise `OutputError` if no bundle can be written at `path`; cheap, for before a long job."""
     if path.suffix != ".edgekit":
         raise UsageError(f"`output` must be named NAME.edgekit; got {str(path)!r}")
-    if path.is_symlink() or (path.exists() and not (path / MANIFEST).is_file()):
+    with atomic.output_errors(path):
+        is_other = path.is_symlink() or (path.exists() and not (path / MANIFEST).is_file())
+    if is_other:
         raise OutputError(f"{path} exists and is no bundle; it is left alone: choose another name")
     atomic.check_folder_destination(path)
 
@@ -218,17 +213,24 @@ def unpack(file: str | Path, folder: str | Path) -> Bundle:
     """
     try:
         with zipfile.ZipFile(file) as archive:
+            # Entries may overlap: many that share one body would unpack to far more than the file.
+            if sum(entry.file_size for entry in archive.infolist()) > Path(file).stat().st_size:
+                raise BundleError(f"{file}: refused, its entries are larger than the file")
             contents = {entry.filename: _unpacked(archive, entry) for entry in archive.infolist()}
         if MANIFEST not in contents:
             raise BundleError(f"{file} holds no {MANIFEST}: it is no packed bundle")
     except FileNotFoundError as error:
         raise BundleError(f"no such file: {file}") from error
-    except (zipfile.BadZipFile, NotImplementedError, OSError, RuntimeError) as error:
+    except EdgeKitError:
+        raise
+    except Exception as error:  # zipfile raises many kinds on damaged files
         raise BundleError(f"{file} is no packed bundle: {error}") from error
     manifest = _decode_manifest(Path(file), contents.pop(MANIFEST))
     for name, digest in manifest.files.items():
         if name not in contents or hashlib.sha256(contents[name]).hexdigest() != digest:
-            raise BundleError(f"{file}: {name} is missing or does not match its hash")
+            raise BundleError(
+                f"{file}: {name} is missing or does not match its hash; copy the file again"
+            )
     return write_bundle(Path(folder), manifest, {name: contents[name] for name in manifest.files})
 
 
@@ -242,11 +244,12 @@ def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
 def _read_manifest(folder: Path) -> bytes:
     file = folder / MANIFEST
     try:
+        if not folder.exists():
+            raise BundleError(f"no such bundle: {folder}")
         if file.is_symlink() or not file.is_file():
             raise BundleError(f"{folder} is no bundle: it has no file {MANIFEST}")
-        if file.stat().st_size > _MANIFEST_LIMIT_BYTES:
-            raise BundleError(f"bundle {folder}: {MANIFEST} is larger than 16 MiB")
-        return file.read_bytes()
+        with file.open("rb") as content:
+            return content.read(_MANIFEST_LIMIT_BYTES + 1)
     except OSError as error:
         raise BundleError(f"cannot read bundle {folder}: {error.strerror}") from error
 
@@ -256,6 +259,8 @@ class _Version(msgspec.Struct):
 
 
 def _decode_manifest(where: Path, text: bytes) -> Manifest:
+    if len(text) > _MANIFEST_LIMIT_BYTES:
+        raise BundleError(f"bundle {where}: {MANIFEST} is larger than 16 MiB; it is refused")
     try:
         version = msgspec.json.decode(text, type=_Version).format_version
         if version != FORMAT_VERSION:
@@ -269,9 +274,46 @@ def _decode_manifest(where: Path, text: bytes) -> Manifest:
     for name in manifest.files:
         if not _FILE_NAME.fullmatch(name):
             raise BundleError(f"bundle {where}: refused file name {name[:80]!r}")
-    if not manifest.inputs or not manifest.outputs:
-        raise BundleError(f"bundle {where}: {MANIFEST} names no inputs or no outputs")
+    for name in (manifest.model, "golden.npz"):
+        if name not in manifest.files:
+            raise BundleError(f"bundle {where}: {MANIFEST} lists no hash of {name[:80]!r}")
+    wrong = _contradiction(manifest)
+    if wrong is not None:
+        raise BundleError(f"bundle {where}: {MANIFEST} {wrong}; convert the model again")
     return manifest
+
+
+def _contradiction(manifest: Manifest) -> str | None:
+    """Return what no model could be run with, or None: types alone do not exclude it."""
+    if not manifest.inputs or not manifest.outputs:
+        return "names no inputs or no outputs"
+    for spec in (*manifest.inputs, *manifest.outputs):
+        if not spec.shape or min(spec.shape) < 1 or math.prod(spec.shape) > _TENSOR_LIMIT:
+            return f"gives {spec.name[:80]!r} the impossible shape {list(spec.shape)[:8]}"
+    try:
+        complete = manifest.preprocess.for_input(manifest.inputs[0])
+    except UsageError as error:
+        return f"cannot be: {error}"
+    preprocess = manifest.preprocess
+    if complete != preprocess or min(preprocess.std) <= 0 or not 0 <= preprocess.pad <= 255:
+        return "has a preprocess that does not belong to its input"
+    if manifest.postprocess.top_k < 1 or manifest.golden.count < 1:
+        return "has a `top_k` or golden count below 1"
+    return None
+
+
+def _decode_labels(where: Path, manifest: Manifest, text: bytes) -> tuple[str, ...]:
+    try:
+        labels = tuple(text.decode("utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise BundleError(f"bundle {where}: labels.txt is not UTF-8 text") from error
+    last = manifest.outputs[0].shape[-1]
+    classes = 2 if last == 1 else last
+    if labels and len(labels) != classes and manifest.task in ("classification", "segmentation"):
+        raise BundleError(
+            f"bundle {where}: labels.txt has {len(labels)} names; the model's output has {classes}"
+        )
+    return labels
 
 
 def _verify_file(folder: Path, name: str, digest: str) -> None:
@@ -323,14 +365,28 @@ def read_golden(content: bytes, manifest: Manifest) -> list[GoldenSample]:
             if sum(entry.file_size for entry in archive.infolist()) > _GOLDEN_LIMIT_BYTES:
                 raise BundleError("golden.npz unpacks to more than 1 GiB; refused")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return [
-                GoldenSample(
-                    frame=arrays[f"frame_{i}"] if manifest.golden.frames else None,
-                    inputs=tuple(arrays[f"input_{i}_{j}"] for j in range(len(manifest.inputs))),
-                    outputs=tuple(arrays[f"output_{i}_{j}"] for j in range(len(manifest.outputs))),
-                    value=arrays[f"value_{i}"].tobytes(),
-                )
-                for i in range(manifest.golden.count)
-            ]
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile, zlib.error) as error:
+            return [_golden_sample(arrays, i, manifest) for i in range(manifest.golden.count)]
+    except EdgeKitError:
+        raise
+    except Exception as error:  # numpy, zipfile and zlib raise many kinds on damaged files
         raise BundleError(f"golden.npz cannot be read: {error}; convert the model again") from error
+
+
+def _golden_sample(arrays: Mapping[str, Any], i: int, manifest: Manifest) -> GoldenSample:
+    import numpy as np
+
+    def array(name: str) -> NDArray[Any]:
+        found = arrays[name]  # bytes, where an entry is no array
+        if not isinstance(found, np.ndarray) or found.dtype.kind not in "uif":
+            raise BundleError(f"golden.npz: {name} is no array of numbers; convert the model again")
+        return found
+
+    frame = array(f"frame_{i}") if manifest.golden.frames else None
+    if frame is not None and frame.dtype != np.uint8:
+        raise BundleError(f"golden.npz: frame_{i} is {frame.dtype}, not uint8 pixels")
+    return GoldenSample(
+        frame=frame,
+        inputs=tuple(array(f"input_{i}_{j}") for j in range(len(manifest.inputs))),
+        outputs=tuple(array(f"output_{i}_{j}") for j in range(len(manifest.outputs))),
+        value=array(f"value_{i}").tobytes(),
+    )

@@ -7,8 +7,6 @@ float samples are model inputs, taken as they are.
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import DataError, require
+from edgekit.errors import DataError, EdgeKitError, require
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+
+_NO_CLASS = 255  # in masks: a pixel that does not count
 
 Sample = NDArray[Any] | tuple[NDArray[Any], ...]
 
@@ -60,7 +60,9 @@ class Dataset(msgspec.Struct, frozen=True):
 
     def with_labels_of(self, labels: Sequence[str]) -> Dataset:
         """Return this set with class indices that follow the model's `labels`, matched by name."""
-        if not labels or not self.classes or self.labels is None or self.classes == tuple(labels):
+        if self.labels is None or self.labels.dtype.kind == "f":
+            return self
+        if not labels or not self.classes or self.classes == tuple(labels):
             return self
         unknown = [name for name in self.classes if name not in labels]
         if unknown:
@@ -68,7 +70,8 @@ class Dataset(msgspec.Struct, frozen=True):
                 f"{self.name} has classes that the model has not: {', '.join(unknown[:5])}; "
                 f"the model has {', '.join(labels[:10])}"
             )
-        order = np.array([labels.index(name) for name in self.classes], np.int64)
+        order = np.arange(max(256, len(self.classes)))  # _NO_CLASS stays itself
+        order[: len(self.classes)] = [labels.index(name) for name in self.classes]
         return msgspec.structs.replace(self, labels=order[self.labels], classes=tuple(labels))
 
 
@@ -112,7 +115,7 @@ def _from_path(path: Path, arrays: str) -> Dataset:
 def _load_npy(path: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # numpy raises many kinds on damaged files
         raise DataError(f"cannot read {path}: {_pickle_advice(error)}") from error
     return array
 
@@ -131,7 +134,9 @@ def _from_npz(path: Path, arrays: str) -> Dataset:
             x = content[x_name]
             y = content[y_name] if y_name in content.files else None
             classes = tuple(content["classes"].astype(str)) if "classes" in content.files else ()
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except EdgeKitError:
+        raise
+    except Exception as error:  # numpy, zipfile and zlib raise many kinds on damaged files
         raise DataError(f"cannot read {path}: {_pickle_advice(error)}") from error
     return _from_arrays(f"{path.name}::{x_name}", x, y, tuple(str(name) for name in classes))
 
@@ -147,21 +152,24 @@ def _from_arrays(
 ) -> Dataset:
     if x.dtype.kind not in "uif" or (x.dtype.kind in "ui" and x.dtype != np.uint8):
         raise DataError(f"{name} has dtype {x.dtype}; expected uint8 frames or float inputs")
-    if x.ndim < 2 or len(x) == 0:
+    if x.ndim < 2 or x.size == 0:
         raise DataError(f"{name} has shape {list(x.shape)}; expected samples [n, …], n at least 1")
     if x.dtype.kind == "f":
-        x = np.asarray(x, np.float32)
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+            x = np.asarray(x, np.float32)
         _refuse_not_finite(name, x)
     if y is not None:
-        y = _checked_labels(name, y, len(x))
-    colour = x.dtype == np.uint8 and x.ndim == 4 and x.shape[3] == 3
-
-    def read(index: int) -> NDArray[Any]:
-        return np.ascontiguousarray(x[index, ..., ::-1]) if colour else x[index]
-
+        y = _checked_labels(name, y, len(x), classes)
     digest = hashlib.sha256(f"{x.dtype}{x.shape}".encode())
     digest.update(np.ascontiguousarray(x).data)
-    return Dataset(name, len(x), read, y, classes, digest.hexdigest())
+    return Dataset(name, len(x), lambda i: _as_frame(x[i]), y, classes, digest.hexdigest())
+
+
+def _as_frame(sample: NDArray[Any]) -> NDArray[Any]:
+    """Return a sample of an array, which is RGB, as a BGR frame if it is a colour picture."""
+    if sample.dtype == np.uint8 and sample.ndim == 3 and sample.shape[2] == 3:
+        return np.ascontiguousarray(sample[..., ::-1])
+    return sample
 
 
 def _refuse_not_finite(name: str, x: NDArray[Any]) -> None:
@@ -173,7 +181,9 @@ def _refuse_not_finite(name: str, x: NDArray[Any]) -> None:
         )
 
 
-def _checked_labels(name: str, y: NDArray[Any], count: int) -> NDArray[Any]:
+def _checked_labels(
+    name: str, y: NDArray[Any], count: int, classes: tuple[str, ...]
+) -> NDArray[Any]:
     if y.dtype.kind not in "uif" or y.ndim == 0 or len(y) != count:
         raise DataError(
             f"labels of {name} have dtype {y.dtype} and shape {list(y.shape)}; "
@@ -182,6 +192,11 @@ def _checked_labels(name: str, y: NDArray[Any], count: int) -> NDArray[Any]:
     if y.dtype.kind == "f":
         _refuse_not_finite(f"labels of {name}", y)
         return np.asarray(y, np.float32)
+    if classes and ((y < 0) | (y >= len(classes)) & (y != _NO_CLASS)).any():
+        raise DataError(
+            f"labels of {name} go from {y.min()} to {y.max()}; its {len(classes)} classes have "
+            f"the numbers 0 to {len(classes) - 1}"
+        )
     return np.asarray(y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y, np.int64)
 
 
@@ -191,11 +206,15 @@ def _from_iterable(samples: Iterable[Any]) -> Dataset:
     for item in samples:
         parts = tuple(np.asarray(p) for p in (item if isinstance(item, tuple | list) else [item]))
         for part in parts:
-            if part.dtype.kind not in "uif":
-                raise DataError(f"sample {len(kept)} has dtype {part.dtype}; expected numbers")
+            if part.dtype.kind not in "uif" or part.size == 0:
+                raise DataError(
+                    f"sample {len(kept)} has dtype {part.dtype} and shape {list(part.shape)}; "
+                    "expected numbers"
+                )
             if part.dtype.kind == "f":
                 _refuse_not_finite(f"sample {len(kept)}", part[None])
             digest.update(np.ascontiguousarray(part).data)
+        parts = tuple(_as_frame(part) for part in parts)
         kept.append(parts[0] if len(parts) == 1 else parts)
     if not kept:
         raise DataError("the iterable gave no samples; an iterator can be used once only")
@@ -203,7 +222,7 @@ def _from_iterable(samples: Iterable[Any]) -> Dataset:
 
 
 def _from_folder(folder: Path) -> Dataset:
-    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
+    classes = tuple(sorted(entry.name for entry in _visible(folder) if entry.is_dir()))
     groups = [folder / name for name in classes] or [folder]
     files: list[Path] = []
     labels: list[int] = []
@@ -215,7 +234,7 @@ def _from_folder(folder: Path) -> Dataset:
         raise DataError(f"{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     digest = hashlib.sha256()
     for file in files:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
+        digest.update(hashlib.sha256(_read_image_file(file)).digest())
     return Dataset(
         name=str(folder),
         count=len(files),
@@ -228,7 +247,22 @@ def _from_folder(folder: Path) -> Dataset:
 
 def list_images(folder: Path) -> list[Path]:
     """Return the image files directly in `folder`, sorted by name."""
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(file for file in _visible(folder) if file.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Return what is in `folder`, less what file managers and notebooks hide there."""
+    try:
+        return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"cannot read folder {folder}: {error.strerror}") from error
+
+
+def _read_image_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read image {path}: {error.strerror}") from error
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -238,14 +272,16 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         DataError: not there, no image, or cut short (OpenCV would fill the rest with grey).
     """
     cv2 = require("cv2", "cpu")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read image {path}: {error.strerror}") from error
+    content = _read_image_file(path)
     cut = content.startswith(b"\xff\xd8") and b"\xff\xd9" not in content[-1024:]
     image: NDArray[np.uint8] | None = None
     if content and not cut:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        try:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        except cv2.error as error:
+            raise DataError(
+                f"cannot decode image {path}: OpenCV refuses it ({error.err})"
+            ) from error
     if image is None:
         raise DataError(f"cannot decode image {path} ({len(content)} bytes): damaged or no image")
     return image

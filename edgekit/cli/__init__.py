@@ -80,8 +80,9 @@ def _quiet_native_libraries() -> None:
     """
     ours = os.dup(2)
     sys.stderr = os.fdopen(ours, "w", buffering=1)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,8 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted; nothing was left half-written", _INTERRUPTED)
-    except BrokenPipeError:
-        _end_output()  # the reader of our output has gone: leave quietly, as other filters do
+    except (BrokenPipeError, SystemExit) as error:
+        # The reader of our output has gone: leave quietly, as other filters do. Typer and Rich
+        # would leave with 1.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        _end_output()
         return 0
     except Exception as error:
         message, code = _explain(error, given)

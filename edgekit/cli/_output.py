@@ -67,13 +67,8 @@ def note(message: str) -> None:
     _console(error=True).print(escape(message), soft_wrap=True)
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        raise  # Rich would end the process with 1; `main` leaves quietly
-
-
 def _console(*, error: bool) -> Console:
-    console = _Console(stderr=error, highlight=False)
+    console = Console(stderr=error, highlight=False)
     if not console.is_terminal:
         console.width = 120  # a log file has no edge to wrap at
     return console

@@ -123,5 +123,3 @@ def read_labels(path: str) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         raise DataError(f"labels {path} are not UTF-8 text") from error
     return tuple(line.strip() for line in lines if line.strip())
-
-

@@ -48,7 +48,7 @@ def conversion_report(
             )
         )
     sections.append(_tensors(manifest))
-    pictures = _golden_pictures(samples)
+    pictures = _golden_pictures(samples) if manifest.preprocess.size else []
     if pictures:
         note = "Stored with the bundle and computed again wherever it is opened."
         sections.append(Pictures(title="Golden samples", pictures=pictures, note=note))

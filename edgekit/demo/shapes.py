@@ -74,8 +74,10 @@ def _moon() -> NDArray[np.float64]:
     tip = _around(np.array([tip_angle]))[0]
     reach = math.hypot(tip[0] - bite_x, tip[1])
     bite_angle = math.atan2(tip[0] - bite_x, -tip[1])
-    outer = _around(np.linspace(math.pi - tip_angle, 2 * math.pi + tip_angle, 48))
-    inner = reach * _around(np.linspace(2 * math.pi + bite_angle, math.pi - bite_angle, 40)[1:-1])
+    tips = math.pi - tip_angle, 2 * math.pi + tip_angle
+    back = 2 * math.pi + bite_angle, math.pi - bite_angle
+    outer = _around(np.linspace(*tips, 48, dtype=np.float64))
+    inner = reach * _around(np.linspace(*back, 40, dtype=np.float64)[1:-1])
     return 0.97 * np.concatenate([outer, inner + (bite_x, 0)]) + (0.24, 0)
 
 

@@ -87,13 +87,16 @@ class ReferenceModel:
             self._preprocessors[0],
         )
 
-    def __call__(self, sample: Sample) -> tuple[tuple[NDArray[Any], ...], Any]:
-        """Return the outputs and the decoded value for `sample`."""
+    def __call__(self, sample: Sample) -> tuple[list[NDArray[Any]], Any]:
+        """Return the outputs as real numbers, and the decoded value, for `sample`."""
         parts = sample if isinstance(sample, tuple) else (sample,)
         for preprocessor, part, out in zip(self._preprocessors, parts, self._buffers, strict=True):
             preprocessor(part, out)
         outputs = self._reference.predict(self._buffers)
-        return outputs, self._postprocessor(outputs[0], parts[0])
+        value = self._postprocessor(outputs[0], parts[0])
+        return [
+            s.dequantize(o) for s, o in zip(self._reference.outputs, outputs, strict=True)
+        ], value
 
 
 def compare_with_source(

@@ -31,7 +31,7 @@ class Confusion(NamedTuple):
             counts: [true class][predicted class].
         """
         n = len(counts)
-        square = np.asarray(counts, np.float64).reshape(n, n)
+        square: NDArray[np.float64] = np.asarray(counts, np.float64).reshape(n, n)
         square = np.where(np.isfinite(square), np.clip(square, 0, 1e15), 0.0)
         totals = square.sum(axis=1, keepdims=True)
         shares = np.divide(square, totals, out=np.zeros_like(square), where=totals > 0)

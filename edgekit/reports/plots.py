@@ -142,7 +142,7 @@ def thin(values: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float
 
     A stretch without finite values becomes one NaN, a gap in the curve.
     """
-    numbers = np.asarray(values, np.float64).ravel()
+    numbers: NDArray[np.float64] = np.asarray(values, np.float64).ravel()
     numbers = np.where(np.isfinite(numbers), np.clip(numbers, -1e100, 1e100), np.nan)
     positions = np.arange(numbers.size, dtype=np.float64)
     if numbers.size <= _MOST_POINTS:

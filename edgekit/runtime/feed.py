@@ -93,6 +93,7 @@ class LatestFrame:
         self._next_id = 0
         self._last_ns: int | None = None
         self._period_ns = 0.0
+        self._intervals = 0
         self._thread = threading.Thread(target=self._read, name="edgekit-camera", daemon=True)
         self._thread.start()
 
@@ -174,12 +175,12 @@ class LatestFrame:
     def _tell_what_was_missed(self, frame: Frame) -> None:
         if self._last_ns is not None and self._camera.rate_hz:
             silent_ns = frame.captured_ns - self._last_ns
-            # The nominal rate of network streams may be a guess (25 for every MJPEG): the smoothed
-            # true period counts where it is longer.
-            period_ns = max(1e9 / self._camera.rate_hz, self._period_ns or silent_ns)
-            if silent_ns > _GAP_PERIODS * period_ns:
+            # The nominal rate of a network stream may be a guess (25 Hz for every MJPEG): the
+            # measured period, smoothed, counts where it is longer.
+            if silent_ns > _GAP_PERIODS * max(1e9 / self._camera.rate_hz, self._period_ns):
                 self._tell(Gap(frame.frame_id, silent_ns / 1e6))
-            self._period_ns += ((silent_ns - self._period_ns) / 16) if self._period_ns else silent_ns
+            self._intervals = min(self._intervals + 1, 16)
+            self._period_ns += (silent_ns - self._period_ns) / self._intervals
         self._last_ns = frame.captured_ns
         if self._lost_ns is not None:
             lost_ms = (frame.captured_ns - self._lost_ns) / 1e6

@@ -27,8 +27,9 @@ class Preprocessor:
     Frames are uint8: BGR [h, w, 3], BGRA [h, w, 4] or grey [h, w]. They are resized first, then
     change colour order, then go through one 256-entry table a channel that holds scale, mean, std
     and the input's quantization: for an int8 model no float image exists. A table that is
-    ``value - 128`` becomes an XOR in place; one that changes nothing is left out. Float arrays of
-    the input's shape (with or without batch dimension) are quantized if need be, else untouched.
+    ``value - 128`` becomes an XOR in place, after a subtraction where bright pixels are one less
+    (-1..1 as int8); one that changes nothing is left out. Float arrays of the input's shape (with
+    or without batch dimension) are quantized if need be, else untouched.
 
     Args:
         preprocess: complete, as `Preprocess.for_input` returns it for the model's first input.
@@ -43,10 +44,7 @@ class Preprocessor:
         self.spec = spec
         self._interpolation = _INTERPOLATION[preprocess.interpolation]
         self._table = _table(preprocess, spec)
-        codes = np.arange(256, dtype=np.uint8)[:, None]
-        same_bytes = self._table.dtype.itemsize == 1
-        self._is_identity = same_bytes and bool((self._table.view(np.uint8) == codes).all())
-        self._is_xor = same_bytes and bool((self._table.view(np.uint8) == codes ^ 0x80).all())
+        self._step = _step(self._table)
         self._lut = np.ascontiguousarray(self._table[None])
         if preprocess.size is not None:
             height, width = preprocess.size
@@ -56,6 +54,7 @@ class Preprocessor:
             shape = (height, width, channels) if channels == 3 else (height, width)
             self._colored: NDArray[np.uint8] = np.empty(shape, np.uint8)
             self._normalized: NDArray[Any] = np.empty(shape, spec.dtype)
+            self._above: NDArray[np.bool_] = np.empty(shape, np.bool_)
 
     def __call__(self, frame: NDArray[Any], out: NDArray[Any]) -> None:
         """Write `frame` into `out`, an array of the input's shape and dtype.
@@ -126,13 +125,16 @@ class Preprocessor:
         """Colour order and table, from `image` into `out` ([h, w, 3] or [h, w])."""
         codes = _FROM_BGR if image.ndim == 3 else _FROM_GRAY
         conversion = codes.get(self.preprocess.color)
-        if self._is_identity or self._is_xor:
+        if self._step is not None:
             pixels = out.view(np.uint8)
             if conversion is None:
                 pixels[...] = image
             else:
                 cv2.cvtColor(image, conversion, dst=pixels)
-            if self._is_xor:
+            if self._step < 256:
+                np.greater_equal(pixels, self._step, out=self._above)
+                np.subtract(pixels, self._above.view(np.uint8), out=pixels)
+            if out.dtype == np.int8:
                 np.bitwise_xor(pixels, np.uint8(0x80), out=pixels)
             return
         if conversion is not None:
@@ -164,11 +166,26 @@ class Preprocessor:
 
 
 def _table(preprocess: Preprocess, spec: TensorSpec) -> NDArray[Any]:
-    """Return the model's input value for each pixel value and channel, [256, channels]."""
+    """Return the model's input value for each pixel value: [256, channels], or [256, 1] for all."""
     channels = 1 if preprocess.size is None or preprocess.color == "gray" else 3
     pixels = np.arange(256, dtype=np.float64)[:, None]
     mean, std = (np.broadcast_to(v, channels) for v in (preprocess.mean, preprocess.std))
-    return spec.quantize((pixels * preprocess.scale - mean) / std)
+    table = spec.quantize((pixels * preprocess.scale - mean) / std)
+    # OpenCV is 1.6 times faster with one table than with three that are equal.
+    return table[:, :1] if (table == table[:, :1]).all() else table
+
+
+def _step(table: NDArray[Any]) -> int | None:
+    """Return the pixel value from which an 8-bit table is one below the pixel, sign bit aside.
+
+    256: nowhere; None: the table is not of this kind.
+    """
+    if table.shape[1] > 1 or table.dtype not in (np.uint8, np.int8):
+        return None
+    values = table[:, 0].view(np.uint8) ^ np.uint8(0x80 if table.dtype == np.int8 else 0)
+    pixels = np.arange(256)
+    step = int((values == pixels).sum())
+    return step if step and (values == pixels - (pixels >= step)).all() else None
 
 
 def _centred(height: int, width: int, ratio_height: int, ratio_width: int) -> tuple[slice, slice]:

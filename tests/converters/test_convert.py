@@ -255,3 +255,11 @@ def test_synthetic_samples_are_the_same_each_time():
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
     assert one[0].dtype == np.uint8
     assert not np.array_equal(one[0], one[1])
+
+
+def test_arrays_and_iterables_are_rgb_and_become_bgr_frames():
+    red = np.zeros((2, 4, 4, 3), np.uint8)
+    red[..., 0] = 255
+    for data in (red, list(red)):
+        frame = load_data(data).read(0)
+        assert frame[0, 0].tolist() == [0, 0, 255]

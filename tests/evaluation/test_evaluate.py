@@ -95,3 +95,15 @@ def test_both_models_are_measured_on_the_same_samples(classifier_bundle):
     assert comparison.accuracy.converted == 1.0
     assert comparison.accuracy.drop == -0.75
     assert comparison.parity.agreement == 0.25
+
+
+def test_a_quantized_source_is_compared_by_its_real_values(classifier_bundle):
+    """An int8 .tflite as source gives int8; its bundle must not differ from it."""
+    from edgekit.converters.sources import open_source
+
+    labels = np.array([0, 1, 2, 3])
+    with edgekit.open(classifier_bundle) as model:
+        source = open_source(classifier_bundle / "model.tflite", scratch=classifier_bundle)
+        comparison = compare_with_source(source, model, load_data((pictures(labels), labels)))
+    assert comparison.parity.snr_db == 200
+    assert comparison.accuracy.source == 1.0

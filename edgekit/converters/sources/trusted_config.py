@@ -16,10 +16,11 @@ _DEPTH_LIMIT = 200
 # Where Keras keeps the classes that models are made of. Its other modules hold utilities, of which
 # some download and unpack files.
 _MODELLING = (
-    *("keras.activations", "keras.constraints", "keras.dtype_policies", "keras.initializers"),
-    *("keras.layers", "keras.losses", "keras.metrics", "keras.models", "keras.ops"),
-    *("keras.optimizers", "keras.quantizers", "keras.random", "keras.regularizers"),
+    *("activations", "applications", "constraints", "dtype_policies", "initializers"),
+    *("layers", "losses", "metrics", "models", "ops", "optimizers", "quantizers", "random"),
+    "regularizers",
 )
+_TRUSTED_MODULES = tuple(f"{root}.{name}" for root in ("keras", "keras.src") for name in _MODELLING)
 _FUNCTION_MODULES = (
     *("activations", "constraints", "initializers", "losses", "metrics", "regularizers"),
 )
@@ -162,8 +163,9 @@ def _is_known(entry: dict[str, Any], kind: str, inner: Any, custom_objects: dict
         return False
     if kind == "function":
         return module in {f"keras.{part}" for part in (*_FUNCTION_MODULES, "ops", "random")}
-    # Classes of keras.src are Keras' own too, unless they were registered under another name.
-    return module == "keras" or module.startswith(("keras.src.", *_MODELLING))
+    return module == "keras" or any(
+        module == trusted or module.startswith(f"{trusted}.") for trusted in _TRUSTED_MODULES
+    )
 
 
 def _is_modelling(keras: Any, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from edgekit.atomic import output_errors
 from edgekit.errors import OutputError
@@ -16,12 +17,11 @@ class Sink:
 
     def __init__(self, uri: str, rate_hz: float | None) -> None:
         self._path = uri.removeprefix("jsonl://")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         with output_errors(self._path):
             if self._path == "-":
-                self._file = os.dup(sys.stdout.fileno())
+                self._file = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
             else:
-                self._file = os.open(self._path, flags, 0o666)
+                self._file = Path(self._path).open("wb", buffering=0)  # noqa: SIM115
 
     def write(self, result: Result) -> None:
         head = (
@@ -30,17 +30,17 @@ class Sink:
         )
         line = head.encode() + to_json(result.value) + b"}\n"
         with output_errors(self._path):
-            written = os.write(self._file, line)
+            written = self._file.write(line)
             if written != len(line):
                 self._cut(written)
 
     def _cut(self, written: int) -> None:
         """Take back a line that the disk took only in part."""
-        if os.path.isfile(self._path):  # noqa: PTH113
-            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+        if self._path != "-":
+            self._file.truncate(self._file.tell() - written)
         raise OutputError(
             f"cannot write {self._path}: the disk is full; free space or choose another place"
         )
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()

@@ -50,8 +50,8 @@ class Sink:
         )
         if not writer.isOpened():
             raise OutputError(
-                f"cannot write {self._path}: this OpenCV has no encoder for {width}x{height} pixels "
-                f"as {self._path.suffix}"
+                f"cannot write {self._path}: this OpenCV has no encoder for {width}x{height} "
+                f"pixels as {self._path.suffix}"
             )
         self._writer = writer
 
