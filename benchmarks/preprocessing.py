@@ -20,8 +20,8 @@ from edgekit.runtime.preprocess import Preprocessor
 from edgekit.specs import Preprocess, TensorSpec
 
 _SIDE = 224
-# Scale and zero point as a converter chooses them for these value ranges.
-_SIGNED = TensorSpec("input", (1, _SIDE, _SIDE, 3), "int8", 1 / 127.5, -1)
+# Scale and zero point as the converter chooses them for these value ranges.
+_SIGNED = TensorSpec("input", (1, _SIDE, _SIDE, 3), "int8", 0.007843137718737125, -1)
 _UNIT = TensorSpec("input", (1, _SIDE, _SIDE, 3), "int8", 1 / 255, -128)
 _IMAGENET = TensorSpec("input", (1, _SIDE, _SIDE, 3), "int8", 0.018658, -14)
 

@@ -2,9 +2,10 @@
 
 Ours: `edgekit.runtime.run.run` with no sink, every frame decoded to a class with its account kept.
 Peer: the loop of the tutorials: read, cvtColor, resize, float, quantize, set_tensor, invoke,
-get_tensor, argmax. The same file, the same int8 model (MobileNetV2 at 224x224, random weights, or
-without TensorFlow the tests' small classifier), one inference thread and one OpenCV thread each;
-CPU time of the whole process, so that the decoder's threads count, in alternating blocks.
+get_tensor, argmax. The same file, the same interpreter of the same int8 model (MobileNetV2 at
+224x224, random weights, or without TensorFlow the tests' small classifier), one inference thread
+and one OpenCV thread each; CPU time of the whole process, so that the decoder's threads count, in
+alternating blocks.
 
 It must show: at least as many frames per CPU second as the peer.
 """
@@ -19,7 +20,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from benchmarks._measure import Effort, Row, in_turns, on_clock, ratio
-from benchmarks._subjects import ModelFile, network, small_classifier, video
+from benchmarks._subjects import ModelFile, interpreter_of, network, small_classifier, video
 from edgekit.runtime.run import run
 from edgekit.specs import Preprocess
 
@@ -32,8 +33,8 @@ def measure(effort: Effort) -> list[Row]:
 
 def _compare(model: ModelFile, path: Path, effort: Effort) -> list[Row]:
     count, rounds = {"tiny": (5, 2), "normal": (150, 11), "full": (300, 21)}[effort]
-    tutorial = _Tutorial(model)
     with model.opened() as opened:
+        tutorial = _Tutorial(interpreter_of(opened), model.preprocess)
         classes: dict[int, int] = {}
         run(
             opened,
@@ -63,12 +64,11 @@ def _decode(path: Path, count: int) -> None:
 
 
 class _Tutorial:
-    def __init__(self, model: ModelFile) -> None:
-        self.interpreter = Interpreter(model_path=str(model.path), num_threads=1)
-        self.interpreter.allocate_tensors()
-        self.input = self.interpreter.get_input_details()[0]
-        self.output = self.interpreter.get_output_details()[0]
-        self.preprocess = Preprocess.parse(model.preprocess)
+    def __init__(self, interpreter: Interpreter, preprocess: str) -> None:
+        self.interpreter = interpreter
+        self.input = interpreter.get_input_details()[0]
+        self.output = interpreter.get_output_details()[0]
+        self.preprocess = Preprocess.parse(preprocess)
 
     def run(self, path: Path, count: int) -> list[int]:
         height, width = self.input["shape"][1:3]

@@ -8,7 +8,7 @@ import math
 import re
 import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,9 +156,6 @@ def read_bundle(path: str | Path) -> Bundle:
         BundleError: missing, damaged, of a future version, or with a path that leaves the folder.
     """
     folder = Path(path)
-    if folder.is_file():
-        hint = "; unpack it first: edgekit unpack" if zipfile.is_zipfile(folder) else ""
-        raise BundleError(f"{folder} is a file; a bundle is a folder NAME.edgekit{hint}")
     manifest = _decode_manifest(folder, _read_manifest(folder))
     for name, digest in manifest.files.items():
         _verify_file(folder, name, digest)
@@ -213,10 +210,8 @@ def unpack(file: str | Path, folder: str | Path) -> Bundle:
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            # Entries may overlap: many that share one body would unpack to far more than the file.
-            if sum(entry.file_size for entry in archive.infolist()) > Path(file).stat().st_size:
-                raise BundleError(f"{file}: refused, its entries are larger than the file")
-            contents = {entry.filename: _unpacked(archive, entry) for entry in archive.infolist()}
+            _check_entries(Path(file), archive.infolist())
+            contents = {entry.filename: archive.read(entry) for entry in archive.infolist()}
         if MANIFEST not in contents:
             raise BundleError(f"{file} holds no {MANIFEST}: it is no packed bundle")
     except FileNotFoundError as error:
@@ -234,11 +229,17 @@ def unpack(file: str | Path, folder: str | Path) -> Bundle:
     return write_bundle(Path(folder), manifest, {name: contents[name] for name in manifest.files})
 
 
-def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    # Stored, not deflated: an entry cannot be larger than the archive itself.
-    if not _FILE_NAME.fullmatch(entry.filename) or entry.compress_type != zipfile.ZIP_STORED:
-        raise BundleError(f"{archive.filename}: refused entry {entry.filename[:80]!r}")
-    return archive.read(entry)
+def _check_entries(file: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
+    for entry in entries:
+        # Stored, not deflated: an entry cannot be larger than the archive itself.
+        if not _FILE_NAME.fullmatch(entry.filename) or entry.compress_type != zipfile.ZIP_STORED:
+            raise BundleError(
+                f"{file}: refused entry {entry.filename[:80]!r}; expected plain file names, stored "
+                "uncompressed, as edgekit pack writes them"
+            )
+    # Entries may overlap: many that share one body would unpack to far more than the file.
+    if sum(entry.file_size for entry in entries) > file.stat().st_size:
+        raise BundleError(f"{file}: refused, its entries are larger than the file")
 
 
 def _read_manifest(folder: Path) -> bytes:
@@ -246,6 +247,9 @@ def _read_manifest(folder: Path) -> bytes:
     try:
         if not folder.exists():
             raise BundleError(f"no such bundle: {folder}")
+        if folder.is_file():
+            hint = "; unpack it first: edgekit unpack" if zipfile.is_zipfile(folder) else ""
+            raise BundleError(f"{folder} is a file; a bundle is a folder NAME.edgekit{hint}")
         if file.is_symlink() or not file.is_file():
             raise BundleError(f"{folder} is no bundle: it has no file {MANIFEST}")
         with file.open("rb") as content:

@@ -7,9 +7,10 @@ float samples are model inputs, taken as they are.
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 
 from edgekit.errors import DataError, EdgeKitError, require
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+if TYPE_CHECKING:
+    from numpy.lib.npyio import NpzFile
 
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
 _NO_CLASS = 255  # in masks: a pixel that does not count
 
 Sample = NDArray[Any] | tuple[NDArray[Any], ...]
@@ -123,7 +126,8 @@ def _load_npy(path: Path) -> NDArray[Any]:
 def _from_npz(path: Path, arrays: str) -> Dataset:
     x_name, _, y_name = (arrays or "x,y").partition(",")
     try:
-        with np.load(path, allow_pickle=False) as content:
+        # Opened here: on damaged files numpy leaves its own open.
+        with path.open("rb") as file, _open_npz(file) as content:
             available = ", ".join(content.files) or "none"
             for name in (x_name, y_name if arrays else ""):
                 if name and name not in content.files:
@@ -139,6 +143,14 @@ def _from_npz(path: Path, arrays: str) -> Dataset:
     except Exception as error:  # numpy, zipfile and zlib raise many kinds on damaged files
         raise DataError(f"cannot read {path}: {_pickle_advice(error)}") from error
     return _from_arrays(f"{path.name}::{x_name}", x, y, tuple(str(name) for name in classes))
+
+
+def _open_npz(file: BinaryIO) -> NpzFile:
+    if not zipfile.is_zipfile(file):
+        raise ValueError("no zip archive, as every .npz is: empty, cut short or of another kind")
+    file.seek(0)
+    archive: NpzFile = np.load(file, allow_pickle=False)
+    return archive
 
 
 def _pickle_advice(error: Exception) -> str:

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from edgekit.errors import DataError
+from edgekit.runtime.overlay import class_colors, draw
+from edgekit.runtime.postprocess import NOT_SEEN, ClassScore, SegmentationMap
+
+CLASSES = (ClassScore(3, "zebra", 0.9), ClassScore(1, "crossing", 0.1))
+
+
+def grey(height=120, width=200, *channels):
+    return np.full((height, width, *channels), 100, np.uint8)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [CLASSES, np.array([1.5, -2.0]), {"door": "open"}, "text", 3, None, (), ((1, 2),)],
+    ids=["classes", "numbers", "dict", "text", "number", "none", "empty", "tuple"],
+)
+@pytest.mark.parametrize("channels", [(), (1,), (3,), (4,)])
+def test_text_is_written_in_the_upper_left_corner_of_a_copy(channels, value):
+    frame = grey(120, 200, *channels)
+    drawn = draw(frame, value)
+    assert drawn.shape == (120, 200, 3)
+    assert drawn.dtype == np.uint8
+    assert (frame == 100).all()
+    assert not np.shares_memory(drawn, frame)
+    assert (drawn[:60] != 100).any()
+    assert drawn.max() > 200  # the letters
+    assert (drawn[80:] == 100).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 2), (17, 23), (2000, 1500)], ids=str)
+def test_frames_of_any_size(size):
+    assert draw(grey(*size, 3), CLASSES).shape == (*size, 3)
+
+
+def test_read_only_and_strided_frames():
+    frame = grey(240, 400, 3)[::2, ::2]
+    frame.flags.writeable = False
+    assert (draw(frame, CLASSES) != 100).any()
+
+
+def test_letters_outside_ascii_do_no_harm():
+    assert (draw(grey(120, 200, 3), (ClassScore(0, "Tür 门", 1.0),)) != 100).any()
+
+
+def test_a_class_map_tints_its_pixels_in_the_colours_of_its_legend():
+    classes = np.full((300, 400), NOT_SEEN, np.uint8)
+    classes[200:, :200] = 0
+    classes[200:, 200:] = 1
+    drawn = draw(grey(300, 400, 3), SegmentationMap(classes, ("road",)))
+    for number, column in ((0, 100), (1, 300)):
+        expected = 0.55 * 100 + 0.45 * class_colors()[number].astype(float)
+        np.testing.assert_allclose(drawn[250, column], expected, atol=1)
+        legend = drawn[:120].reshape(-1, 3)
+        assert (legend == class_colors()[number]).all(axis=1).any()
+    assert (drawn[150:199, 250:] == 100).all()  # not seen
+
+
+def test_a_class_map_of_another_size_than_the_frame_is_told_in_words_only():
+    value = SegmentationMap(np.zeros((4, 4), np.uint8), ("road",))
+    drawn = draw(grey(300, 400, 3), value)
+    assert (drawn[200:] == 100).all()
+    assert (drawn[:60] != 100).any()
+
+
+def test_every_class_has_a_colour_of_its_own():
+    colors = class_colors()
+    assert len(np.unique(colors, axis=0)) == 256
+    neighbours = np.abs(np.diff(colors[:20].astype(int), axis=0)).sum(axis=1)
+    assert neighbours.min() > 100
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [np.zeros((8, 8, 3), np.float32), np.zeros((28, 28)), np.zeros((8, 8, 2), np.uint8)],
+)
+def test_what_is_no_picture_is_refused(frame):
+    with pytest.raises(DataError, match=r"FILE\.jsonl"):
+        draw(frame, CLASSES)
