@@ -24,9 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.names or names():
         module = import_module(f"benchmarks.{name}")
         results[name] = module.measure(effort)
-        title = f"{name}: {module.__doc__.splitlines()[0]}"
+        headline = str(module.__doc__).partition("\n")[0]
         columns = ("", "median", "least", "most", "limit", "")
-        print_table(title, columns, [_cells(row) for row in results[name]], options.json)
+        rows = [_cells(row) for row in results[name]]
+        print_table(f"{name}: {headline}", columns, rows, options.json)
     print_json({"environment": environment(), "effort": effort, "rows": results}, options.json)
     return 1 if any(row.misses for rows in results.values() for row in rows) else 0
 

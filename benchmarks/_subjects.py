@@ -49,7 +49,8 @@ class ModelFile(msgspec.Struct, frozen=True):
             recipe={},
             provenance=Provenance(self.path.name, "tflite", None, None, {}),
         )
-        return Model(Bundle(self.path.parent, manifest, ()), backend, "litert")
+        labels = tuple(f"class {i}" for i in range(backend.outputs[0].shape[-1]))
+        return Model(Bundle(self.path.parent, manifest, labels), backend, "litert")
 
 
 def interpreter_of(model: Model) -> Interpreter:

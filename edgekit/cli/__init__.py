@@ -61,6 +61,7 @@ def _prepare_process(*, quiet: bool) -> None:
         continue
     os.close(number)
     sys.stdout = sys.stdout or os.fdopen(os.dup(1), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.dup(2), "w")
     if quiet:
         _quiet_native_libraries()
     for stream in (sys.stdout, sys.stderr):
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app()(args=given or ["--help"], prog_name="edgekit", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; nothing was left half-written", _INTERRUPTED)
+        code = _INTERRUPTED
     except (BrokenPipeError, SystemExit) as error:
         # The reader of our output has gone: leave quietly, as other filters do. Typer and Rich
         # would leave with 1.
@@ -111,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if code == _BUG and "--verbose" in given:
             raise
         return _fail(message, code)
+    if code == _INTERRUPTED:  # some versions of Typer return it for Ctrl-C
+        return _fail("interrupted; nothing was left half-written", code)
     if not given:
         return 2
     return code if isinstance(code, int) else 0

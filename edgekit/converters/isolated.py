@@ -69,9 +69,9 @@ def run_isolated(
         os.close(writer)
         try:
             assert child.stdin is not None
-            with suppress(BrokenPipeError):  # a child that is dead already is told of below
+            # A child that is dead already is told of below.
+            with suppress(BrokenPipeError), child.stdin:
                 child.stdin.write(json.dumps(job).encode() + b"\n")
-                child.stdin.close()
             answer = _listen(reader, on_progress)
             child.wait()
         finally:

@@ -67,7 +67,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"`input_shape` must be 1xHxWxC or the like, batch 1; got "
                 f"{'x'.join(map(str, self.input_shape))}"
             )
-        Preprocess.parse(self.preprocess or "raw")
+        if self.preprocess is not None:
+            Preprocess.parse(self.preprocess)
         return self
 
 

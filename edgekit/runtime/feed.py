@@ -32,7 +32,7 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 class Feed(Protocol):
-    """Delivers frames, and what happens besides, in order."""
+    """Delivers frames in order, and events no later than the frame that follows them."""
 
     def next(self) -> Frame | Event | None:
         """Return the next frame to work on or the next event, or None at the end."""

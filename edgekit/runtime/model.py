@@ -102,9 +102,9 @@ class Model:
                 f"the model takes {len(self._preprocessors)} inputs; got {len(frame)}: "
                 "give a tuple of arrays in the order of the bundle's inputs"
             )
-        for index, (preprocessor, part) in enumerate(zip(self._preprocessors, frame, strict=True)):
+        for index, part in enumerate(frame):
             try:
-                preprocessor(part, self.backend.input_buffer(index))
+                self._preprocessors[index](part, self.backend.input_buffer(index))
             except DataError as error:
                 # Its frames hold the buffer, and LiteRT does not run while anyone does.
                 traceback.clear_frames(error.__traceback__)
@@ -177,23 +177,20 @@ def open_model(
     engine: Backend = module.Backend(bundle.model_path, threads or default_threads())
     with ExitStack() as unless_opened:
         unless_opened.callback(engine.close)
+        _check_against_manifest(bundle, engine)
         model = Model(bundle, engine, name)
         if check:
-            _check_against_manifest(model)
             replay_golden(model, bundle.golden())
         unless_opened.pop_all()
     return model
 
 
-def _check_against_manifest(model: Model) -> None:
-    manifest = model.bundle.manifest
-    for said, found in (
-        (manifest.inputs, model.backend.inputs),
-        (manifest.outputs, model.backend.outputs),
-    ):
+def _check_against_manifest(bundle: Bundle, engine: Backend) -> None:
+    manifest = bundle.manifest
+    for said, found in ((manifest.inputs, engine.inputs), (manifest.outputs, engine.outputs)):
         if [(s.shape, s.dtype) for s in said] != [(f.shape, f.dtype) for f in found]:
             raise BundleError(
-                f"bundle {model.bundle.path}: {manifest.model} has tensors "
+                f"bundle {bundle.path}: {manifest.model} has tensors "
                 f"{[(list(f.shape), f.dtype) for f in found]}; the manifest says "
                 f"{[(list(s.shape), s.dtype) for s in said]}"
             )

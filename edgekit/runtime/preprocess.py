@@ -19,6 +19,8 @@ _INTERPOLATION = {
 }
 _FROM_BGR = {"rgb": cv2.COLOR_BGR2RGB, "gray": cv2.COLOR_BGR2GRAY}
 _FROM_GRAY = {"rgb": cv2.COLOR_GRAY2RGB, "bgr": cv2.COLOR_GRAY2BGR}
+_UINT8 = np.dtype(np.uint8)
+_SIGN_BIT = np.uint8(0x80)
 
 
 class Preprocessor:
@@ -64,7 +66,7 @@ class Preprocessor:
         """
         if not isinstance(frame, np.ndarray):
             raise DataError(f"a frame must be a numpy array; got {type(frame).__name__}")
-        if frame.dtype != np.uint8:
+        if frame.dtype != _UINT8:
             self._take_tensor(frame, out)
         elif self.preprocess.size is None:
             self._scale_elements(frame, out)
@@ -92,21 +94,15 @@ class Preprocessor:
 
     def _resize(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the frame at the model's size, in the frame's own colour order."""
-        if frame.ndim == 3 and frame.shape[2] == 1:
-            frame = frame[:, :, 0]
-        elif frame.ndim == 3 and frame.shape[2] == 4:
-            frame = frame[:, :, :3]
-        if (
-            frame.ndim not in (2, 3)
-            or 0 in frame.shape
-            or (frame.ndim == 3 and frame.shape[2] != 3)
-        ):
+        if frame.ndim == 3 and frame.shape[2] in (1, 4):
+            frame = frame[:, :, 0] if frame.shape[2] == 1 else frame[:, :, :3]
+        if frame.ndim < 2 or frame.shape[2:] not in ((), (3,)) or 0 in frame.shape:
             raise DataError(
                 f"a uint8 frame must be [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]; "
                 f"got {list(frame.shape)}"
             )
         height, width = self._resized_gray.shape
-        if frame.shape[0] == height and frame.shape[1] == width:
+        if frame.shape[:2] == (height, width):
             return frame
         target = self._resized if frame.ndim == 3 else self._resized_gray
         if self.preprocess.resize == "letterbox":
@@ -134,8 +130,8 @@ class Preprocessor:
             if self._step < 256:
                 np.greater_equal(pixels, self._step, out=self._above)
                 np.subtract(pixels, self._above.view(np.uint8), out=pixels)
-            if out.dtype == np.int8:
-                np.bitwise_xor(pixels, np.uint8(0x80), out=pixels)
+            if out.dtype != _UINT8:
+                np.bitwise_xor(pixels, _SIGN_BIT, out=pixels)
             return
         if conversion is not None:
             cv2.cvtColor(image, conversion, dst=self._colored)

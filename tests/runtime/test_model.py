@@ -154,8 +154,8 @@ def test_a_format_that_no_backend_reads(make_bundle):
 @pytest.mark.parametrize(
     ("precision", "old", "new"),
     [
-        ("int8", INT8_WEIGHTS, INT8_WEIGHTS[[1, 0, 2, 3]]),
-        ("fp32", FP32_WEIGHTS, FP32_WEIGHTS[[1, 0, 2, 3]]),
+        ("int8", INT8_WEIGHTS, INT8_WEIGHTS[[3, 1, 2, 0]]),
+        ("fp32", FP32_WEIGHTS, FP32_WEIGHTS[[3, 1, 2, 0]]),
         ("fp32", FP32_WEIGHTS, FP32_WEIGHTS * np.float32(0.9)),
         ("fp32", FP32_WEIGHTS, FP32_WEIGHTS * np.float32(np.nan)),
     ],

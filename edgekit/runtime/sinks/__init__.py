@@ -50,7 +50,7 @@ def kind_of(uri: str) -> str:
     scheme, separator, _ = uri.partition("://")
     if separator and scheme in plugins.names("sink"):
         return scheme
-    if not separator:
+    if uri and not separator:
         if uri == "-":
             return "jsonl"
         if uri.endswith("/") or Path(uri).is_dir():
