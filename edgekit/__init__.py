@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from edgekit.bundle import Bundle, pack, read_bundle, unpack
+    from edgekit.bundle import Bundle, read_bundle
     from edgekit.converters.convert import convert
+    from edgekit.packing import pack, unpack
     from edgekit.profiling.latency import profile
     from edgekit.runtime.model import Model, Prediction
     from edgekit.runtime.model import open_model as open  # noqa: A004
@@ -24,11 +25,11 @@ _PUBLIC = {
     "Result": ("edgekit.runtime.stream", "Result"),
     "convert": ("edgekit.converters.convert", "convert"),
     "open": ("edgekit.runtime.model", "open_model"),
-    "pack": ("edgekit.bundle", "pack"),
+    "pack": ("edgekit.packing", "pack"),
     "profile": ("edgekit.profiling.latency", "profile"),
     "read_bundle": ("edgekit.bundle", "read_bundle"),
     "stream": ("edgekit.runtime.stream", "stream"),
-    "unpack": ("edgekit.bundle", "unpack"),
+    "unpack": ("edgekit.packing", "unpack"),
 }
 
 __all__ = [  # noqa: PLE0604

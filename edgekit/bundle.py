@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import re
 import stat
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from edgekit import atomic
-from edgekit.errors import BundleError, EdgeKitError, OutputError, UsageError
+from edgekit.errors import BundleError, OutputError, UsageError
+from edgekit.golden import GoldenSample, read_golden
 from edgekit.specs import Postprocess, Preprocess, Task, TensorSpec
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    pass
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 _MANIFEST_LIMIT_BYTES = 16 << 20
-_GOLDEN_LIMIT_BYTES = 1 << 30
 _TENSOR_LIMIT = 1 << 31  # elements
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 class Fallback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,22 +103,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     files: dict[str, str] = {}
 
 
-class GoldenSample(msgspec.Struct, frozen=True):
-    """One golden sample.
-
-    Attributes:
-        frame: uint8 BGR picture as a camera gives it, or None.
-        inputs: model inputs, batch 1, in the model's dtypes.
-        outputs: raw model outputs that the workstation computed.
-        value: the decoded result as JSON.
-    """
-
-    frame: NDArray[np.uint8] | None
-    inputs: tuple[NDArray[Any], ...]
-    outputs: tuple[NDArray[Any], ...]
-    value: bytes
-
-
 class Bundle(msgspec.Struct, frozen=True):
     """A bundle that was read and verified.
 
@@ -156,7 +138,7 @@ def read_bundle(path: str | Path) -> Bundle:
         BundleError: missing, damaged, of a future version, or with a path that leaves the folder.
     """
     folder = Path(path)
-    manifest = _decode_manifest(folder, _read_manifest(folder))
+    manifest = decode_manifest(folder, _read_manifest(folder))
     for name, digest in manifest.files.items():
         _verify_file(folder, name, digest)
     text = (folder / "labels.txt").read_bytes() if "labels.txt" in manifest.files else b""
@@ -174,7 +156,7 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> 
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     complete = msgspec.structs.replace(manifest, files=hashes)
     text = msgspec.json.format(msgspec.json.encode(complete), indent=1)
-    _decode_labels(path, _decode_manifest(path, text), files.get("labels.txt", b""))
+    _decode_labels(path, decode_manifest(path, text), files.get("labels.txt", b""))
     atomic.write_folder(path, {**files, MANIFEST: text})
     return read_bundle(path)
 
@@ -188,58 +170,6 @@ def check_destination(path: Path) -> None:
     if is_other:
         raise OutputError(f"{path} exists and is no bundle; it is left alone: choose another name")
     atomic.check_folder_destination(path)
-
-
-def pack(folder: str | Path, file: str | Path) -> Path:
-    """Write the bundle `folder` as one uncompressed zip `file` and return its path."""
-    bundle = read_bundle(folder)
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name in (MANIFEST, *sorted(bundle.manifest.files)):
-            # A fixed date: the same bundle packs to the same bytes.
-            archive.writestr(zipfile.ZipInfo(name), (bundle.path / name).read_bytes())
-    atomic.write_file(Path(file), content.getvalue())
-    return Path(file)
-
-
-def unpack(file: str | Path, folder: str | Path) -> Bundle:
-    """Write the packed bundle `file` as `folder` and return it, verified.
-
-    Raises:
-        BundleError: no packed bundle, or one whose content does not match its hashes.
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            _check_entries(Path(file), archive.infolist())
-            contents = {entry.filename: archive.read(entry) for entry in archive.infolist()}
-        if MANIFEST not in contents:
-            raise BundleError(f"{file} holds no {MANIFEST}: it is no packed bundle")
-    except FileNotFoundError as error:
-        raise BundleError(f"no such file: {file}") from error
-    except EdgeKitError:
-        raise
-    except Exception as error:  # zipfile raises many kinds on damaged files
-        raise BundleError(f"{file} is no packed bundle: {error}") from error
-    manifest = _decode_manifest(Path(file), contents.pop(MANIFEST))
-    for name, digest in manifest.files.items():
-        if name not in contents or hashlib.sha256(contents[name]).hexdigest() != digest:
-            raise BundleError(
-                f"{file}: {name} is missing or does not match its hash; copy the file again"
-            )
-    return write_bundle(Path(folder), manifest, {name: contents[name] for name in manifest.files})
-
-
-def _check_entries(file: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
-    for entry in entries:
-        # Stored, not deflated: an entry cannot be larger than the archive itself.
-        if not _FILE_NAME.fullmatch(entry.filename) or entry.compress_type != zipfile.ZIP_STORED:
-            raise BundleError(
-                f"{file}: refused entry {entry.filename[:80]!r}; expected plain file names, stored "
-                "uncompressed, as edgekit pack writes them"
-            )
-    # Entries may overlap: many that share one body would unpack to far more than the file.
-    if sum(entry.file_size for entry in entries) > file.stat().st_size:
-        raise BundleError(f"{file}: refused, its entries are larger than the file")
 
 
 def _read_manifest(folder: Path) -> bytes:
@@ -262,7 +192,12 @@ class _Version(msgspec.Struct):
     format_version: int
 
 
-def _decode_manifest(where: Path, text: bytes) -> Manifest:
+def decode_manifest(where: Path, text: bytes) -> Manifest:
+    """Decode and check a `bundle.json`; `where` names it in messages.
+
+    Raises:
+        BundleError: damaged, unsafe, of a future version, or nothing that could be run.
+    """
     if len(text) > _MANIFEST_LIMIT_BYTES:
         raise BundleError(f"bundle {where}: {MANIFEST} is larger than 16 MiB; it is refused")
     try:
@@ -276,7 +211,7 @@ def _decode_manifest(where: Path, text: bytes) -> Manifest:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise BundleError(f"bundle {where}: {MANIFEST} cannot be read: {error}") from error
     for name in manifest.files:
-        if not _FILE_NAME.fullmatch(name):
+        if not FILE_NAME.fullmatch(name):
             raise BundleError(f"bundle {where}: refused file name {name[:80]!r}")
     for name in (manifest.model, "golden.npz"):
         if name not in manifest.files:
@@ -338,59 +273,3 @@ def _verify_file(folder: Path, name: str, digest: str) -> None:
             f"bundle {folder}: {name} does not match its hash in {MANIFEST}: it was changed or "
             "damaged; copy the bundle again"
         )
-
-
-def write_golden(samples: list[GoldenSample]) -> bytes:
-    """Return the bytes of `golden.npz` (`docs/bundle.md` lists its arrays)."""
-    import numpy as np
-
-    arrays: dict[str, NDArray[Any]] = {}
-    for i, sample in enumerate(samples):
-        if sample.frame is not None:
-            arrays[f"frame_{i}"] = sample.frame
-        arrays |= {f"input_{i}_{j}": array for j, array in enumerate(sample.inputs)}
-        arrays |= {f"output_{i}_{j}": array for j, array in enumerate(sample.outputs)}
-        arrays[f"value_{i}"] = np.frombuffer(sample.value, np.uint8)
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
-    return content.getvalue()
-
-
-def read_golden(content: bytes, manifest: Manifest) -> list[GoldenSample]:
-    """Read `golden.npz`; nothing in it is unpickled.
-
-    Raises:
-        BundleError: arrays are missing, damaged or absurdly large.
-    """
-    import numpy as np
-
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _GOLDEN_LIMIT_BYTES:
-                raise BundleError("golden.npz unpacks to more than 1 GiB; refused")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return [_golden_sample(arrays, i, manifest) for i in range(manifest.golden.count)]
-    except EdgeKitError:
-        raise
-    except Exception as error:  # numpy, zipfile and zlib raise many kinds on damaged files
-        raise BundleError(f"golden.npz cannot be read: {error}; convert the model again") from error
-
-
-def _golden_sample(arrays: Mapping[str, Any], i: int, manifest: Manifest) -> GoldenSample:
-    import numpy as np
-
-    def array(name: str) -> NDArray[Any]:
-        found = arrays[name]  # bytes, where an entry is no array
-        if not isinstance(found, np.ndarray) or found.dtype.kind not in "uif":
-            raise BundleError(f"golden.npz: {name} is no array of numbers; convert the model again")
-        return found
-
-    frame = array(f"frame_{i}") if manifest.golden.frames else None
-    if frame is not None and frame.dtype != np.uint8:
-        raise BundleError(f"golden.npz: frame_{i} is {frame.dtype}, not uint8 pixels")
-    return GoldenSample(
-        frame=frame,
-        inputs=tuple(array(f"input_{i}_{j}") for j in range(len(manifest.inputs))),
-        outputs=tuple(array(f"output_{i}_{j}") for j in range(len(manifest.outputs))),
-        value=array(f"value_{i}").tobytes(),
-    )

@@ -41,9 +41,10 @@ def write_bundle_of(folder, name="classifier", precision="int8", preprocess="raw
     import msgspec
     import numpy as np
 
-    from edgekit.bundle import Bundle, Golden, Provenance, write_bundle, write_golden
+    from edgekit.bundle import Bundle, Golden, Provenance, write_bundle
     from edgekit.converters.assemble import draft_manifest, golden_samples
     from edgekit.converters.samples import synthetic
+    from edgekit.golden import write_golden
     from edgekit.runtime.backends.litert import Backend
     from edgekit.runtime.model import Model
     from edgekit.specs import Postprocess, Preprocess

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 import edgekit
-from edgekit.bundle import MANIFEST, check_destination, pack, read_bundle, unpack, write_bundle
+from edgekit.bundle import MANIFEST, check_destination, read_bundle, write_bundle
 from edgekit.errors import BundleError, CheckFailed, EdgeKitError, OutputError, UsageError
+from edgekit.packing import pack, unpack
 
 FILES = [MANIFEST, "golden.npz", "labels.txt", "model.tflite"]
 DEEP = "[" * 100_000

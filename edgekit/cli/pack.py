@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from edgekit.bundle import pack
 from edgekit.cli._output import BundlePath, Json, print_json, print_table
+from edgekit.packing import pack
 
 
 def command(

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from edgekit.bundle import unpack
 from edgekit.cli._output import Json, print_json, print_table
+from edgekit.packing import unpack
 
 
 def command(

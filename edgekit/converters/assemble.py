@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.bundle import Golden, GoldenSample, Manifest, Provenance
+from edgekit.bundle import Golden, Manifest, Provenance
 from edgekit.data import Dataset
+from edgekit.golden import GoldenSample
 from edgekit.runtime.backends.litert import Backend
 from edgekit.runtime.model import Model
 from edgekit.runtime.postprocess import to_json

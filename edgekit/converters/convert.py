@@ -21,7 +21,6 @@ from edgekit.bundle import (
     check_destination,
     read_bundle,
     write_bundle,
-    write_golden,
 )
 from edgekit.converters import litert
 from edgekit.converters.assemble import (
@@ -39,6 +38,7 @@ from edgekit.converters.sources import SourceModel, open_source
 from edgekit.data import Dataset, load_data
 from edgekit.errors import CheckFailed, UsageError
 from edgekit.evaluation.evaluate import Comparison, compare_with_source
+from edgekit.golden import write_golden
 from edgekit.profiling.latency import peak_rss_mb
 from edgekit.reports import render
 from edgekit.runtime.backends import default_threads

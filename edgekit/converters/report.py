@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from edgekit.bundle import GoldenSample, Manifest
+from edgekit.bundle import Manifest
 from edgekit.evaluation.evaluate import Comparison
+from edgekit.golden import GoldenSample
 from edgekit.profiling.environment import environment
 from edgekit.reports import Fact, Picture, Pictures, Report, Section, Table, Text, Verdict
 

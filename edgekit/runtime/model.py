@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import plugins
-from edgekit.bundle import Bundle, GoldenSample, read_bundle
+from edgekit.bundle import Bundle, read_bundle
 from edgekit.errors import BundleError, CheckFailed, DataError, UsageError
+from edgekit.golden import GoldenSample
 from edgekit.runtime.backends import Backend, default_threads
 from edgekit.runtime.postprocess import Postprocessor, Value
 from edgekit.runtime.preprocess import Preprocessor

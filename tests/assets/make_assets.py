@@ -43,8 +43,9 @@ def segmenter() -> keras.Model:
 def colours(count: int = 64):
     """Yield pictures of one colour and noise, as float32 model inputs."""
     random = np.random.default_rng(0)
+    known = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255] * 3, [0] * 3])
     for _ in range(count):
-        colour = random.choice(np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255] * 3, [0] * 3]))
+        colour = random.choice(known)
         noise = random.normal(0, 20, (1, SIDE, SIDE, 3))
         yield (np.clip(colour + noise, 0, 255).astype(np.float32),)
 
