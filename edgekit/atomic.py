@@ -37,10 +37,15 @@ def output_errors(path: Path | str) -> Iterator[None]:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, *, synced: bool = True) -> None:
     """Write `content` to `path`: a killed process or a full disk leaves the old file, or the new.
 
     A pipe or device (``/dev/stdout``) is written to; a link stays one, its target is written.
+
+    Args:
+        path: the file.
+        content: all of it.
+        synced: wait until the disk has it, so that it also survives a power cut.
 
     Raises:
         OutputError: the place cannot be written.
@@ -52,7 +57,7 @@ def write_file(path: Path, content: bytes) -> None:
         target = Path(os.path.realpath(path))
         partial = _partial_sibling(target)
         try:
-            _write_synced(partial, content)
+            _write_new(partial, content, synced)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
@@ -92,7 +97,7 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             for name, content in files.items():
-                _write_synced(partial / name, content)
+                _write_new(partial / name, content, synced=True)
             os.fsync(lock)
             if path.exists():
                 _exchange(partial, path, path)
@@ -124,11 +129,12 @@ def _remove_abandoned(path: Path) -> None:
             os.close(lock)
 
 
-def _write_synced(path: Path, content: bytes) -> None:
+def _write_new(path: Path, content: bytes, synced: bool) -> None:
     with path.open("xb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        if synced:
+            os.fsync(file.fileno())
 
 
 def _sync_folder(path: Path) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from edgekit import atomic
 from edgekit.errors import BundleError, OutputError, UsageError
 from edgekit.golden import GoldenSample, read_golden
-from edgekit.specs import Postprocess, Preprocess, Task, TensorSpec
+from edgekit.specs import Postprocess, Preprocess, Task, TensorSpec, class_count
 
 if TYPE_CHECKING:
     pass
@@ -172,13 +172,22 @@ def check_destination(path: Path) -> None:
     atomic.check_folder_destination(path)
 
 
+def refuse_inside(path: Path) -> Path:
+    """Return `path`, or raise `OutputError` if a file written there would damage a bundle."""
+    if (path.parent / MANIFEST).is_file():
+        raise OutputError(
+            f"{path} lies in a bundle, which would no longer match its hashes; choose another place"
+        )
+    return path
+
+
 def _read_manifest(folder: Path) -> bytes:
     file = folder / MANIFEST
     try:
         if not folder.exists():
             raise BundleError(f"no such bundle: {folder}")
         if folder.is_file():
-            hint = "; unpack it first: edgekit unpack" if zipfile.is_zipfile(folder) else ""
+            hint = "; unpack it first: edgekit unpack" if _is_packed(folder) else ""
             raise BundleError(f"{folder} is a file; a bundle is a folder NAME.edgekit{hint}")
         if file.is_symlink() or not file.is_file():
             raise BundleError(f"{folder} is no bundle: it has no file {MANIFEST}")
@@ -186,6 +195,14 @@ def _read_manifest(folder: Path) -> bytes:
             return content.read(_MANIFEST_LIMIT_BYTES + 1)
     except OSError as error:
         raise BundleError(f"cannot read bundle {folder}: {error.strerror}") from error
+
+
+def _is_packed(file: Path) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return MANIFEST in archive.namelist()
+    except Exception:  # zipfile raises many kinds on what is no zip
+        return False
 
 
 class _Version(msgspec.Struct):
@@ -246,9 +263,8 @@ def _decode_labels(where: Path, manifest: Manifest, text: bytes) -> tuple[str, .
         labels = tuple(text.decode("utf-8").splitlines())
     except UnicodeDecodeError as error:
         raise BundleError(f"bundle {where}: labels.txt is not UTF-8 text") from error
-    last = manifest.outputs[0].shape[-1]
-    classes = 2 if last == 1 else last
-    if labels and len(labels) != classes and manifest.task in ("classification", "segmentation"):
+    classes = class_count(manifest.task, manifest.outputs[0], manifest.preprocess.layout)
+    if labels and classes not in (None, len(labels)):
         raise BundleError(
             f"bundle {where}: labels.txt has {len(labels)} names; the model's output has {classes}"
         )

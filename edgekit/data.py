@@ -162,8 +162,10 @@ def _pickle_advice(error: Exception) -> str:
 def _from_arrays(
     name: str, x: NDArray[Any], y: NDArray[Any] | None, classes: tuple[str, ...]
 ) -> Dataset:
-    if x.dtype.kind not in "uif" or (x.dtype.kind in "ui" and x.dtype != np.uint8):
-        raise DataError(f"{name} has dtype {x.dtype}; expected uint8 frames or float inputs")
+    if x.dtype.kind not in "uif":
+        raise DataError(
+            f"{name} has dtype {x.dtype}; expected uint8 frames, or floats or integers as inputs"
+        )
     if x.ndim < 2 or x.size == 0:
         raise DataError(f"{name} has shape {list(x.shape)}; expected samples [n, …], n at least 1")
     if x.dtype.kind == "f":
@@ -234,14 +236,16 @@ def _from_iterable(samples: Iterable[Any]) -> Dataset:
 
 
 def _from_folder(folder: Path) -> Dataset:
-    classes = tuple(sorted(entry.name for entry in _visible(folder) if entry.is_dir()))
-    groups = [folder / name for name in classes] or [folder]
-    files: list[Path] = []
-    labels: list[int] = []
-    for index, group in enumerate(groups):
-        found = list_images(group)
-        files += found
-        labels += [index] * len(found)
+    below = {e.name: list_images(e) for e in sorted(_visible(folder)) if e.is_dir()}
+    classes = tuple(name for name, images in below.items() if images)
+    files = list_images(folder)
+    if files and classes:
+        raise DataError(
+            f"{folder} holds images ({files[0].name} …) beside folders of images ({classes[0]} …); "
+            "put all into folders named as their classes, or none"
+        )
+    files = files or [file for name in classes for file in below[name]]
+    labels = [index for index, name in enumerate(classes) for _ in below[name]]
     if not files:
         raise DataError(f"{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     digest = hashlib.sha256()

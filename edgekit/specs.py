@@ -78,6 +78,26 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return (real - np.float32(self.zero_point or 0)) * np.float32(self.scale)
 
 
+def class_count(task: Task, output: TensorSpec, layout: Layout) -> int | None:
+    """Return how many classes an output tells apart, or None where it tells numbers.
+
+    Args:
+        task: what the output means.
+        output: batch first.
+        layout: of the input; pictures come out as they went in.
+
+    >>> class_count("classification", TensorSpec("y", (1, 10), "float32"), "nhwc")
+    10
+    """
+    if task == "classification":
+        count = output.shape[-1]
+    elif task == "segmentation" and len(output.shape) == 4:
+        count = output.shape[1 if layout == "nchw" else 3]
+    else:
+        return 2 if task == "segmentation" else None
+    return 2 if count == 1 else count
+
+
 class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a frame becomes the model's input: real value = (pixel * scale - mean) / std.
 
@@ -124,6 +144,21 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise UsageError(f"`preprocess` takes PRESET,key=value,…; got {pair!r} in {text!r}")
             changes[key.strip()] = _value(key.strip(), value.strip())
         return msgspec.structs.replace(start, **changes)
+
+    def as_text(self) -> str:
+        """Return pairs that `parse` reads as the same, but for size and layout.
+
+        >>> Preprocess.parse("unit,color=bgr").as_text()
+        'color=bgr,scale=0.00392156862745098'
+        """
+        plain = Preprocess()
+        pairs = []
+        for key in ("resize", "interpolation", "color", "scale", "mean", "std", "pad"):
+            value = getattr(self, key)
+            if value != getattr(plain, key):
+                text = ":".join(map(repr, value)) if isinstance(value, tuple) else str(value)
+                pairs.append(f"{key}={text}")
+        return ",".join(pairs) or "raw"
 
     def for_input(self, spec: TensorSpec) -> Preprocess:
         """Return this with size, layout and grey colour taken from the model's input `spec`."""

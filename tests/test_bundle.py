@@ -463,8 +463,8 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_bundle_or_the_new(bundle):
         assert rest == ["green", "blue", "white"]
         seen.add(first)
     assert {"old", "new"} <= seen <= {"old", "new", "red"}
-    with edgekit.open(bundle) as model:
-        write_bundle(bundle, model.bundle.manifest, files_of(bundle))
+    # The writer renamed a class, which the golden samples tell; opening is not this test's matter.
+    write_bundle(bundle, read_bundle(bundle).manifest, files_of(bundle))
     assert [entry.name for entry in bundle.parent.iterdir()] == [bundle.name]
 
 

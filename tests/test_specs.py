@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.errors import UsageError
-from edgekit.specs import KERAS_APPLICATIONS, PRESETS, Preprocess, TensorSpec
+from edgekit.specs import KERAS_APPLICATIONS, PRESETS, Preprocess, TensorSpec, class_count
 
 IMAGE = TensorSpec("image", (1, 96, 128, 3), "float32")
 PLANES = TensorSpec("planes", (1, 3, 96, 128), "float32")
@@ -181,3 +181,20 @@ def test_keras_preset_is_what_the_application_does(applications, name):
     bgr = rgb[0, :, :, ::-1]
     Preprocessor(Preprocess.parse(f"keras:{name}").for_input(spec), spec)(bgr, out)
     np.testing.assert_allclose(out, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("task", "shape", "layout", "count"),
+    [
+        ("classification", (1, 4), "nhwc", 4),
+        ("classification", (1, 1), "nhwc", 2),
+        ("segmentation", (1, 8, 8, 4), "nhwc", 4),
+        ("segmentation", (1, 8, 8, 1), "nhwc", 2),
+        ("segmentation", (1, 4, 8, 8), "nchw", 4),
+        ("segmentation", (1, 8, 8), "nhwc", 2),
+        ("regression", (1, 4), "nhwc", None),
+        ("sequence", (1, 7, 4), "as_is", None),
+    ],
+)
+def test_classes_are_counted_along_the_right_axis(task, shape, layout, count):
+    assert class_count(task, TensorSpec("y", shape, "float32"), layout) == count

@@ -93,8 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     a bug (`--verbose` shows its traceback).
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    verbose = "--verbose" in given
+    if verbose:  # before or behind the verb, which knows nothing of it
+        given.remove("--verbose")
     if arguments is None:
-        _prepare_process(quiet="--verbose" not in given)
+        _prepare_process(quiet=not verbose)
     try:
         code = app()(args=given or ["--help"], prog_name="edgekit", standalone_mode=False)
         sys.stdout.flush()
@@ -109,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:
         message, code = _explain(error, given)
-        if code == _BUG and "--verbose" in given:
+        if code == _BUG and verbose:
             raise
         return _fail(message, code)
     if code == _INTERRUPTED:  # some versions of Typer return it for Ctrl-C
@@ -126,7 +129,7 @@ def _explain(error: Exception, given: Sequence[str]) -> tuple[str, int]:
     wrong_use = getattr(error, "format_message", None)  # Typer's own errors
     if wrong_use is not None:
         return f"{wrong_use()} (see edgekit {' '.join(given[:1])} --help)", 2
-    if isinstance(error, ImportError):
+    if isinstance(error, ImportError) and not str(error.name).startswith("edgekit"):
         advice = "install what runs bundles with: pip install 'edgekit[cpu]'"
         return f"a package cannot be imported ({error}); {advice}", EnvironmentLacks.exit_code
     if isinstance(error, MemoryError):

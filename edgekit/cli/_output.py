@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from edgekit.atomic import write_file
+from edgekit.bundle import refuse_inside
 
 _LEAST_PAUSE_S = 0.1
 
@@ -40,7 +41,7 @@ def print_json(result: Any, destination: str | None) -> None:
         sys.stdout.buffer.write(text)
         sys.stdout.flush()
     else:
-        write_file(Path(destination), text)
+        write_file(refuse_inside(Path(destination)), text)
 
 
 def print_table(
@@ -49,13 +50,19 @@ def print_table(
     rows: Sequence[Sequence[str]],
     json: str | None,
     *,
-    error: bool = False,
+    numbers: bool = True,
 ) -> None:
-    """Print a table: on standard output, or on standard error where JSON takes the former."""
-    console = _console(error=error or json == "-")
+    """Print a table: on standard output, or on standard error where JSON takes the former.
+
+    Columns but the first are set right, as numbers are, unless `numbers` is False.
+    """
+    console = _console(error=json == "-")
     table = Table(box=None, show_header=any(columns))
     for number, column in enumerate(columns):
-        table.add_column(escape(column), justify="left" if number == 0 else "right")
+        first = number == 0
+        table.add_column(
+            escape(column), justify="left" if first or not numbers else "right", no_wrap=first
+        )
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
@@ -92,11 +99,14 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         shown_s, shown_phase = 0.0, ""
 
         def show(phase: str, done: int, total: int) -> None:
-            nonlocal shown_s, shown_phase
+            nonlocal task, shown_s, shown_phase
             now_s = time.monotonic()
-            if phase == shown_phase and now_s - shown_s < _LEAST_PAUSE_S:
+            if phase != shown_phase:
+                bars.remove_task(task)  # a new one: an old total cannot be made unknown again
+                task = bars.add_task(phase, total=total or None)
+            elif now_s - shown_s < _LEAST_PAUSE_S:
                 return  # a frame takes microseconds, an update far more
             shown_s, shown_phase = now_s, phase
-            bars.update(task, description=phase, completed=done, total=total or None)
+            bars.update(task, completed=done)
 
         yield show

@@ -10,7 +10,7 @@ import typer
 
 from edgekit.cli._output import Json, note, print_json, print_table, progress
 from edgekit.converters.isolated import run_isolated
-from edgekit.converters.recipe import Recipe, parse_drop, parse_shape, read_recipe
+from edgekit.converters.recipe import parse_shape, read_recipe, recipe_of
 from edgekit.errors import CheckFailed, InputError, UsageError
 
 
@@ -74,12 +74,12 @@ def command(
         "labels": labels,
         "task": task,
         "input_shape": None if input_shape is None else parse_shape(input_shape),
-        "max_drop": None if max_drop is None else parse_drop(max_drop),
+        "max_drop": max_drop,
         "calibration_samples": calibration_samples,
         "golden_frames": golden_frames,
     }
     settings |= {name: value for name, value in given.items() if value is not None}
-    complete = Recipe(**settings).check()
+    complete = recipe_of(settings).check()
     if not model.exists():
         raise InputError(
             f"no such model: {model}; expected .keras, .h5, a SavedModel folder or .tflite"
@@ -111,6 +111,8 @@ def command(
 
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    from edgekit.evaluation.metrics import format_metric
+
     parity, accuracy = summary["parity"], summary["accuracy"]
     rows = [
         ("precision", summary["precision"]),
@@ -121,9 +123,10 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if parity["agreement"] is not None:
         rows.append(("same top-1 answer", f"{100 * parity['agreement']:.2f} %"))
     if accuracy is not None:
-        rows.append((f"{accuracy['metric']}, source", f"{100 * accuracy['source']:.2f} %"))
-        rows.append((f"{accuracy['metric']}, bundle", f"{100 * accuracy['converted']:.2f} %"))
-        rows.append(("drop", f"{100 * accuracy['drop']:+.2f} points"))
+        metric, n = accuracy["metric"], accuracy["n"]
+        rows.append((f"{metric} of the source, n = {n}", format_metric(metric, accuracy["source"])))
+        rows.append((f"{metric} of the bundle", format_metric(metric, accuracy["converted"])))
+        rows.append(("lost", format_metric(metric, accuracy["drop"])))
     rows.append(("parts not as asked", str(len(summary["fallbacks"]))))
     rows.append(("took", f"{summary['seconds']:.1f} s, {summary['peak_rss_mb']:.0f} MB"))
     return rows

@@ -64,4 +64,4 @@ def command(
         ("latency report", str(output / "latency.html")),
         ("conversion report", str(bundle / "report.html")),
     ]
-    print_table("look at", ("", ""), rows, None)
+    print_table("look at", ("", ""), rows, None, numbers=False)

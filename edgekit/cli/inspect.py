@@ -51,14 +51,15 @@ def command(
         for name in ("preprocess", "postprocess", "parity", "accuracy", "golden"):
             facts.append((name, _fact(manifest[name])))
         facts += [("source", manifest["provenance"]["source"]), ("labels", str(len(bundle.labels)))]
-        print_table(str(path), ("", ""), facts, json)
+        print_table(str(path), ("", ""), facts, json, numbers=False)
     rows = [
         (kind, spec.name, "x".join(map(str, spec.shape)), spec.dtype, _quantization(spec))
         for kind, specs in (("input", model.inputs), ("output", model.outputs))
         for spec in specs
     ]
+    columns = ("tensor", "name", "shape", "dtype", "quantization")
     title = f"{file.name}: {model.size_bytes / 1000:.1f} kB"
-    print_table(title, ("tensor", "name", "shape", "dtype", "quantization"), rows, json)
+    print_table(title, columns, rows, json, numbers=False)
     print_table(
         f"{len(model.operators)} operators",
         ("operator", "count"),
@@ -71,7 +72,7 @@ def command(
 def _fact(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_fact(part)}" for name, part in value.items())
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ":".join(_fact(part) for part in value)
     if isinstance(value, float):
         return f"{value:.6g}"

@@ -34,9 +34,13 @@ def command(
     """Measure latency: warm-up until steady, then percentiles, stages, CPU time and memory."""
     import cv2
 
+    from edgekit.bundle import refuse_inside
     from edgekit.profiling.latency import profile
 
     cv2.setNumThreads(1)
+    for path in (report, json):
+        if path not in (None, "-"):
+            refuse_inside(Path(path))
     with progress() as on_progress:
         measured = profile(
             bundle,

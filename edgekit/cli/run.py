@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-from types import FrameType
-from typing import Annotated
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgekit.cli._output import BundlePath, Json, note, print_json, print_table, progress
 from edgekit.errors import UsageError, expect_one_of
-from edgekit.runtime.run import RunSummary
+
+if TYPE_CHECKING:
+    from edgekit.runtime.run import RunSummary
 
 
 def command(
@@ -40,26 +41,27 @@ def command(
     import cv2
 
     from edgekit.runtime.camera import Timeouts
-    from edgekit.runtime.events import Event, SourceBack, SourceLost
+    from edgekit.runtime.events import Event, FrameDropped, SourceBack, SourceLost
     from edgekit.runtime.feed import POLICIES
     from edgekit.runtime.model import open_model
-    from edgekit.runtime.run import run
-    from edgekit.runtime.sinks import kind_of
+    from edgekit.runtime.run import check_sinks, run
 
     if policy is not None:
         expect_one_of("policy", policy, POLICIES)
     if max_frames is not None and max_frames < 1:
         raise UsageError(f"`max_frames` must be at least 1; got {max_frames}")
     sinks = sink or []
-    for uri in sinks:
-        kind_of(uri)
+    check_sinks(source, sinks, json)
     if "-" in sinks and json == "-":
         raise UsageError("`sink` - and `json` - both want standard output; give one of them a file")
     cv2.setNumThreads(1)  # a resize to the model's size gains nothing from threads, and costs CPU
-    signal.signal(signal.SIGTERM, _interrupt)
+
+    drops: Counter[str] = Counter()
 
     def on_event(event: Event) -> None:
-        if isinstance(event, SourceLost):
+        if isinstance(event, FrameDropped):
+            drops[event.reason] += 1
+        elif isinstance(event, SourceLost):
             note(f"source lost: {event.detail}; trying to open it again")
         elif isinstance(event, SourceBack):
             note(f"source back after {event.lost_ms / 1000:.1f} s")
@@ -81,13 +83,11 @@ def command(
         _rows(summary),
         "-" if "-" in sinks else json,
     )
-    if summary.dropped:
-        note(f"{summary.dropped} frames were dropped")
+    del drops["interrupted"]  # the frame in hand at the end is nobody's worry
+    if drops:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in drops.items())
+        note(f"dropped frames: {reasons}")
     print_json(summary, json)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _rows(summary: RunSummary) -> list[tuple[str, str, str, str]]:

@@ -16,5 +16,5 @@ def command(json: Json = None) -> None:
         for name, t in known.items()
     ]
     columns = ("target", "device", "architecture", "formats", "precisions", "verified")
-    print_table("targets", columns, rows, json)
+    print_table("targets", columns, rows, json, numbers=False)
     print_json({name: msgspec.to_builtins(target) for name, target in known.items()}, json)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -26,7 +26,7 @@ _TOOLS = ("edgekit", "tensorflow", "keras", "tf_keras", "ai-edge-litert", "ai-ed
 
 def guess_task(
     spec: TensorSpec, outputs: Sequence[NDArray[Any]], labels: NDArray[Any] | None, is_image: bool
-) -> tuple[Task, Postprocess]:
+) -> Task:
     """Tell what a model's first output means from its shape and values, and from the labels.
 
     Args:
@@ -35,32 +35,45 @@ def guess_task(
         labels: those of the evaluation or calibration set.
         is_image: whether the model takes images.
     """
-    values = np.concatenate([output.reshape(1, -1) for output in outputs])
-    within_0_1 = bool((values >= -1e-4).all() and (values <= 1 + 1e-4).all())
     integer_labels = labels is not None and labels.dtype.kind in "ui"
     if len(spec.shape) == 4:
-        one_channel = spec.shape[-1] == 1
-        return "segmentation", _activated("sigmoid" if one_channel and not within_0_1 else "none")
+        return "segmentation"
     if len(spec.shape) == 3:
-        return "sequence", Postprocess()
-    if values.shape[1] == 1:
-        if integer_labels:
-            return "classification", _activated("none" if within_0_1 else "sigmoid")
-        return "regression", Postprocess()
-    if within_0_1 and np.allclose(values.sum(1), 1, atol=1e-3):
-        return "classification", Postprocess()
-    if integer_labels or (labels is None and is_image):
-        return "classification", _activated("softmax")
-    return "regression", Postprocess()
+        return "sequence"
+    if integer_labels:
+        return "classification"
+    if np.prod(spec.shape) == 1:
+        return "regression"
+    if _are_shares(outputs) or (labels is None and is_image):
+        return "classification"
+    return "regression"
 
 
-def _activated(activation: Literal["none", "softmax", "sigmoid"]) -> Postprocess:
-    return Postprocess(activation=activation)
+def guess_postprocess(
+    task: Task, classes: int | None, spec: TensorSpec, outputs: Sequence[NDArray[Any]]
+) -> Postprocess:
+    """Tell from a few outputs whether they are probabilities already, or logits.
+
+    Args:
+        task: what the output means.
+        classes: how many it tells apart, as `class_count` says.
+        spec: the output, batch first.
+        outputs: a few of its values.
+    """
+    one_unit = classes == 2 and (len(spec.shape) == 3 or 1 in spec.shape[1:])
+    if task == "classification" and not one_unit and not _are_shares(outputs):
+        return Postprocess(activation="softmax")
+    if one_unit and not _are_within_0_1(outputs):
+        return Postprocess(activation="sigmoid")
+    return Postprocess()
 
 
-def postprocess_for(task: Task, guessed: Task, postprocess: Postprocess) -> Postprocess:
-    """Return `postprocess` if it was guessed for `task`, else one that leaves values alone."""
-    return postprocess if task == guessed else Postprocess()
+def _are_within_0_1(outputs: Sequence[NDArray[Any]]) -> bool:
+    return all(-1e-4 <= output.min() and output.max() <= 1 + 1e-4 for output in outputs)
+
+
+def _are_shares(outputs: Sequence[NDArray[Any]]) -> bool:
+    return _are_within_0_1(outputs) and all(abs(output.sum() - 1) <= 1e-3 for output in outputs)
 
 
 def golden_samples(model: Model, data: Dataset, keep_frames: bool) -> list[GoldenSample]:

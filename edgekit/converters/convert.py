@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,30 +27,29 @@ from edgekit.converters.assemble import (
     MODEL_FILE,
     draft_manifest,
     golden_samples,
+    guess_postprocess,
     guess_task,
-    postprocess_for,
     provenance_of,
 )
-from edgekit.converters.recipe import Recipe, read_labels
+from edgekit.converters.isolated import Progress
+from edgekit.converters.recipe import Recipe, read_labels, recipe_of
 from edgekit.converters.report import conversion_report
 from edgekit.converters.samples import model_inputs, subset, synthetic
 from edgekit.converters.sources import SourceModel, open_source
 from edgekit.data import Dataset, load_data
-from edgekit.errors import CheckFailed, UsageError
+from edgekit.errors import CheckFailed, ModelError, UsageError
 from edgekit.evaluation.evaluate import Comparison, compare_with_source
+from edgekit.evaluation.metrics import format_metric
 from edgekit.golden import write_golden
 from edgekit.profiling.latency import peak_rss_mb
 from edgekit.reports import render
 from edgekit.runtime.backends import default_threads
 from edgekit.runtime.backends.litert import Backend
 from edgekit.runtime.model import Model
-from edgekit.runtime.postprocess import check_labels
-from edgekit.specs import Preprocess
+from edgekit.specs import Preprocess, Task, class_count
 
 if TYPE_CHECKING:
     import keras
-
-Progress = Callable[[str, int, int], None]
 
 _GOLDEN_SAMPLES = 4
 _PARITY_SAMPLES = 64
@@ -74,6 +73,10 @@ class _Job(msgspec.Struct, frozen=True):
             or self.evaluation
             or synthetic(self.preprocess, self.source.inputs, _GOLDEN_SAMPLES)
         )
+
+    def unlabelled(self, count: int) -> Dataset:
+        """Samples for parity alone: accuracy on what calibrated the model would flatter it."""
+        return msgspec.structs.replace(subset(self.samples, count), labels=None)
 
 
 class ConversionSummary(msgspec.Struct, frozen=True):
@@ -99,10 +102,16 @@ def convert(
     data: Any = None,
     eval_data: Any = None,
     preprocess: str | Preprocess | None = None,
+    labels: str | Path | Sequence[str] | None = None,
+    task: Task | None = None,
+    target: str | None = None,
+    input_shape: Sequence[int] | None = None,
+    max_drop: float | str | None = None,
+    calibration_samples: int = 512,
+    golden_frames: bool = True,
     keep: bool = False,
     custom_objects: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
-    **settings: Any,
 ) -> Bundle:
     """Convert a trained model to a bundle.
 
@@ -113,11 +122,16 @@ def convert(
         data: calibration set: a path, an array [n, …], or an iterable of samples (RGB).
         eval_data: labelled set on which source and bundle are compared; also a pair (x, y).
         preprocess: how frames become the model's input: a preset, pairs, or a `Preprocess`.
+        labels: class names, or the path of a file with one a line; by default those of the data.
+        task: what the output means; by default told from its shape and values.
+        target: name of a device; by default any CPU that LiteRT runs on.
+        input_shape: fixes open dimensions, batch first: (1, 224, 224, 3).
+        max_drop: largest loss of the task's metric: 0.005 or "0.5%" is half a percentage point.
+        calibration_samples: most samples used for calibration, spread over the set.
+        golden_frames: keep raw golden frames in the bundle, or tensors only.
         keep: write the bundle even if it misses `max_drop`.
         custom_objects: the model's own classes by name; without them such models are refused.
         on_progress: called with (phase, done, total).
-        settings: further fields of `Recipe`: labels, task, target, input_shape, max_drop,
-            calibration_samples, golden_frames.
 
     Raises:
         UsageError: a setting that cannot be.
@@ -128,18 +142,20 @@ def convert(
     >>> bundle = edgekit.convert(model, "out.edgekit", precision="int8", data=images,
     ...                          preprocess="imagenet")
     """
-    unknown = set(settings) - set(Recipe.__struct_fields__)
-    if unknown:
-        raise UsageError(
-            f"convert has no setting {', '.join(sorted(unknown))}; it has "
-            f"{', '.join(Recipe.__struct_fields__)}"
-        )
-    recipe = Recipe(
-        precision=precision,
-        data=_name_of(data),
-        eval_data=_name_of(eval_data),
-        preprocess=preprocess if isinstance(preprocess, str) else None,
-        **settings,
+    recipe = recipe_of(
+        {
+            "precision": precision,
+            "data": _path_of(data),
+            "eval_data": _path_of(eval_data),
+            "preprocess": preprocess.as_text() if isinstance(preprocess, Preprocess) else preprocess,
+            "labels": str(labels) if isinstance(labels, Path) else labels,
+            "task": task,
+            "target": target,
+            "input_shape": None if input_shape is None else list(input_shape),
+            "max_drop": max_drop,
+            "calibration_samples": calibration_samples,
+            "golden_frames": golden_frames,
+        }
     )
     summary = convert_with(
         recipe,
@@ -147,7 +163,6 @@ def convert(
         Path(out),
         data=data,
         eval_data=eval_data,
-        preprocess=preprocess if isinstance(preprocess, Preprocess) else None,
         keep=keep,
         custom_objects=custom_objects,
         on_progress=on_progress,
@@ -181,7 +196,6 @@ def convert_with(
     *,
     data: Any,
     eval_data: Any,
-    preprocess: Preprocess | None = None,
     keep: bool,
     custom_objects: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
@@ -199,7 +213,12 @@ def convert_with(
         source = open_source(
             model, scratch=scratch, input_shape=recipe.input_shape, custom_objects=custom_objects
         )
-        declared = preprocess or Preprocess.parse(recipe.preprocess or "raw")
+        declared = Preprocess.parse(recipe.preprocess or "raw")
+        if not source.inputs[0].is_image and any(spec.is_image for spec in source.inputs[1:]):
+            raise ModelError(
+                "the model takes a picture, but not as its first input; build it with the picture "
+                "first: only that one is preprocessed"
+            )
         job = _Job(
             recipe,
             source,
@@ -217,7 +236,7 @@ def convert_with(
             comparison = compare_with_source(
                 source,
                 opened,
-                evaluation or subset(job.samples, _PARITY_SAMPLES),
+                evaluation or job.unlabelled(_PARITY_SAMPLES),
                 lambda done, total: say("comparing with the source", done, total),
             )
             summary = ConversionSummary(
@@ -229,7 +248,7 @@ def convert_with(
                 parity=comparison.parity,
                 accuracy=comparison.accuracy,
                 fallbacks=draft.fallbacks,
-                warnings=_warnings(job, preprocess),
+                warnings=_warnings(job),
                 failure=_missed_budget(recipe, comparison),
             )
             if summary.failure is None or keep:
@@ -249,7 +268,7 @@ def _check_settings(recipe: Recipe, data: Any, eval_data: Any) -> None:
 
 def _labels(recipe: Recipe, *sets: Dataset | None) -> tuple[str, ...]:
     if recipe.labels is not None:
-        return read_labels(recipe.labels)
+        return read_labels(recipe.labels) if isinstance(recipe.labels, str) else recipe.labels
     return next((data.classes for data in sets if data is not None and data.classes), ())
 
 
@@ -265,15 +284,19 @@ def _draft(job: _Job, model: Any, backend: Backend, emitted: litert.Emitted) -> 
     outputs = [job.source.predict(inputs)[0] for inputs in few]
     labelled = next((d.labels for d in (job.evaluation, job.calibration) if d is not None), None)
     spec = job.source.outputs[0]
-    guessed, postprocess = guess_task(spec, outputs, labelled, job.preprocess.size is not None)
-    task = job.recipe.task or guessed
-    check_labels(job.labels, task, spec)
+    is_image = job.preprocess.size is not None
+    task = job.recipe.task or guess_task(spec, outputs, labelled, is_image)
+    classes = class_count(task, spec, job.preprocess.layout)
+    if job.labels and classes not in (None, len(job.labels)):
+        raise UsageError(
+            f"`labels` has {len(job.labels)} names; the model's output has {classes} classes"
+        )
     return draft_manifest(
         backend,
         task=task,
         precision=job.recipe.precision,
         preprocess=job.preprocess,
-        postprocess=postprocess_for(task, guessed, postprocess),
+        postprocess=guess_postprocess(task, classes, spec, outputs),
         target=job.recipe.target,
         fallbacks=emitted.fallbacks,
         recipe=msgspec.to_builtins(job.recipe),
@@ -281,9 +304,9 @@ def _draft(job: _Job, model: Any, backend: Backend, emitted: litert.Emitted) -> 
     )
 
 
-def _warnings(job: _Job, preprocess: Preprocess | None) -> tuple[str, ...]:
+def _warnings(job: _Job) -> tuple[str, ...]:
     found = []
-    if job.preprocess.size is not None and preprocess is None and job.recipe.preprocess is None:
+    if job.preprocess.size is not None and job.recipe.preprocess is None:
         found.append(
             "no preprocess was given: frames go in as raw RGB 0..255; if the model was trained "
             "otherwise its predictions will be wrong"
@@ -305,10 +328,10 @@ def _missed_budget(recipe: Recipe, comparison: Comparison) -> str | None:
     if recipe.max_drop is None or accuracy is None or accuracy.drop <= recipe.max_drop + 1e-9:
         return None
     return (
-        f"{accuracy.metric} falls from {100 * accuracy.source:.2f} % to "
-        f"{100 * accuracy.converted:.2f} %, by {100 * accuracy.drop:.2f} points; at most "
-        f"{100 * recipe.max_drop:.2f} are allowed: try more or better calibration data, or a "
-        "higher precision"
+        f"{accuracy.metric} falls from {format_metric(accuracy.metric, accuracy.source)} to "
+        f"{format_metric(accuracy.metric, accuracy.converted)}; a drop of at most "
+        f"{format_metric(accuracy.metric, recipe.max_drop)} is allowed: try more or better "
+        "calibration data, or a higher precision"
     )
 
 
@@ -344,8 +367,6 @@ def _write(
     write_bundle(out, manifest, files)
 
 
-def _name_of(data: Any) -> str | None:
-    """Return how the recipe names a set: its path, or what kind of object it was."""
-    if data is None:
-        return None
-    return str(data) if isinstance(data, str | Path) else f"({type(data).__name__} in memory)"
+def _path_of(data: Any) -> str | None:
+    """Return a set's path for the recipe; one that is in memory cannot be named there."""
+    return str(data) if isinstance(data, str | Path) else None

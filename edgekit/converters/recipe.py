@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         data: calibration set, as `edgekit.data.load_data` takes it.
         eval_data: labelled evaluation set.
         preprocess: preset and pairs, as `Preprocess.parse` takes it; None: `raw`, with a warning.
-        labels: file of class names, one a line.
+        labels: file of class names, one a line, or the names.
         task: what the output means; None: told from its shape and values.
         input_shape: fixes open dimensions, batch first.
         max_drop: largest loss of the task's metric that is accepted, 0..1.
@@ -35,7 +36,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     data: str | None = None
     eval_data: str | None = None
     preprocess: str | None = None
-    labels: str | None = None
+    labels: str | tuple[str, ...] | None = None
     task: Task | None = None
     input_shape: tuple[int, ...] | None = None
     max_drop: float | None = None
@@ -72,26 +73,42 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self
 
 
+def recipe_of(settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with these settings, which may come from Python, TOML or options.
+
+    Raises:
+        UsageError: a setting that there is not, or of the wrong type.
+    """
+    given = dict(settings)
+    if isinstance(given.get("max_drop"), str):
+        given["max_drop"] = parse_drop(given["max_drop"])
+    if isinstance(given.get("task"), str):
+        expect_one_of("task", given["task"], TASKS)
+    try:
+        return msgspec.convert(given, Recipe)
+    except msgspec.ValidationError as error:
+        raise UsageError(
+            f"a setting cannot be used: {error}; settings are "
+            f"{', '.join(Recipe.__struct_fields__)}"
+        ) from error
+
+
 def read_recipe(path: Path) -> dict[str, Any]:
     """Return the settings in a recipe: a TOML file, or a bundle made with one.
 
     Raises:
         InputError: no such file, no TOML, or settings that there are not.
     """
-    settings: dict[str, Any]
     try:
         if path.is_dir():
             settings = read_bundle(path).manifest.recipe
         else:
             settings = msgspec.toml.decode(path.read_bytes())
-        given = msgspec.convert(settings, Recipe)
+        given = recipe_of(settings)
     except OSError as error:
         raise DataError(f"cannot read recipe {path}: {error.strerror}") from error
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"recipe {path} cannot be used: {error}; settings are "
-            f"{', '.join(Recipe.__struct_fields__)}"
-        ) from error
+        raise InputError(f"recipe {path} cannot be used: {error}") from error
     return {name: getattr(given, name) for name in settings}
 
 
@@ -118,7 +135,7 @@ def read_labels(path: str) -> tuple[str, ...]:
         DataError: no such file, or no UTF-8 text.
     """
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        lines = Path(path).read_text("utf-8-sig").splitlines()
     except OSError as error:
         raise DataError(f"cannot read labels {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.bundle import Manifest
 from edgekit.evaluation.evaluate import Comparison
+from edgekit.evaluation.metrics import format_metric
 from edgekit.golden import GoldenSample
 from edgekit.profiling.environment import environment
 from edgekit.reports import Fact, Picture, Pictures, Report, Section, Table, Text, Verdict
@@ -73,8 +74,8 @@ def _verdict(manifest: Manifest, summary: ConversionSummary) -> tuple[Verdict, s
     accuracy = manifest.accuracy
     if accuracy is not None:
         return "pass", (
-            f"{accuracy.metric} {100 * accuracy.converted:.2f} %, "
-            f"{100 * accuracy.source:.2f} % before the conversion."
+            f"{accuracy.metric} {format_metric(accuracy.metric, accuracy.converted)}, "
+            f"{format_metric(accuracy.metric, accuracy.source)} before the conversion."
         )
     same = "on synthetic inputs" if manifest.golden.synthetic else "on the calibration set"
     return "info", f"Converted; {summary.parity.snr_db:.1f} dB to the source's outputs, {same}."
@@ -89,8 +90,10 @@ def _facts(manifest: Manifest, summary: ConversionSummary) -> tuple[Fact, ...]:
     if parity.agreement is not None:
         facts.append(Fact("same answer", round(100 * parity.agreement, 2), "%", "top-1"))
     if accuracy is not None:
-        hint = f"source {100 * accuracy.source:.2f}"
-        facts.append(Fact(accuracy.metric, round(100 * accuracy.converted, 2), "%", hint))
+        hint = f"source {format_metric(accuracy.metric, accuracy.source)}"
+        facts.append(
+            Fact(accuracy.metric, format_metric(accuracy.metric, accuracy.converted), "", hint)
+        )
     facts.append(Fact("conversion", round(summary.seconds, 1), "s"))
     return tuple(facts)
 

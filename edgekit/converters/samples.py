@@ -49,7 +49,9 @@ def synthetic(preprocess: Preprocess, inputs: Sequence[TensorSpec], count: int) 
 def _picture(random: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
     import cv2
 
-    coarse = random.integers(0, 256, (8, 8, 3), np.uint8)
+    # A tint of its own for each: the mean colour of plain noise is always grey.
+    tint = random.uniform(0.2, 1.0, 3)
+    coarse = (tint * random.integers(0, 256, (8, 8, 3))).astype(np.uint8)
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
@@ -68,14 +70,22 @@ def model_inputs(
         DataError: samples that the model does not take.
     """
     preprocessors = [Preprocessor(preprocess, spec) for spec in inputs]
-    for sample in data:
+    for index, sample in enumerate(data):
         parts = sample if isinstance(sample, tuple) else (sample,)
         if len(parts) != len(inputs):
+            advice = (
+                "give the inputs alone, without labels"
+                if len(parts) > len(inputs)
+                else "pass an iterable of tuples, one array an input, to edgekit.convert"
+            )
             raise DataError(
                 f"{data.name} gives {len(parts)} arrays a sample; the model takes {len(inputs)}: "
-                "pass an iterable of tuples to edgekit.convert"
+                f"{advice}"
             )
         buffers = tuple(np.empty(spec.shape, spec.dtype) for spec in inputs)
         for preprocessor, part, out in zip(preprocessors, parts, buffers, strict=True):
-            preprocessor(part, out)
+            try:
+                preprocessor(part, out)
+            except DataError as error:
+                raise DataError(f"{data.name}, sample {index}: {error}") from error
         yield buffers

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from edgekit.bundle import Accuracy, Parity
 from edgekit.data import Dataset, Sample
-from edgekit.errors import ModelError
+from edgekit.errors import DataError, ModelError
 from edgekit.evaluation.metrics import Metrics, metrics_for
 from edgekit.evaluation.parity import ParityMeter
-from edgekit.runtime.model import Model
+from edgekit.runtime.model import Model, Prediction
 from edgekit.runtime.postprocess import Postprocessor
 from edgekit.runtime.preprocess import Preprocessor
-from edgekit.specs import Task, TensorSpec
+from edgekit.specs import Task, TensorSpec, class_count
 
 OnSample = Callable[[int, int], None]
 
@@ -63,12 +63,24 @@ def evaluate(model: Model, data: Dataset, on_sample: OnSample | None = None) -> 
     data = data.with_labels_of(model.bundle.labels)
     labels = data.labelled()
     task = model.bundle.manifest.task
-    metrics = metrics_for(task, labels)
+    metrics = metrics_for(task, labels, _classes(model))
     for index, sample in enumerate(data):
-        metrics.add(model(sample).value, labels[index])
+        metrics.add(_predicted(model, data, index, sample).value, labels[index])
         if on_sample is not None:
             on_sample(index + 1, len(data))
     return Evaluation(task, len(data), metrics.results())
+
+
+def _classes(model: Model) -> int | None:
+    manifest = model.bundle.manifest
+    return class_count(manifest.task, model.backend.outputs[0], manifest.preprocess.layout)
+
+
+def _predicted(model: Model, data: Dataset, index: int, sample: Sample) -> Prediction:
+    try:
+        return model(sample)
+    except DataError as error:
+        raise DataError(f"{data.name}, sample {index}: {error}") from error
 
 
 class ReferenceModel:
@@ -114,12 +126,13 @@ def compare_with_source(
     task = model.bundle.manifest.task
     scored: tuple[Metrics, Metrics] | None = None
     if data.labels is not None:
-        scored = metrics_for(task, data.labels), metrics_for(task, data.labels)
+        classes = _classes(model)
+        scored = metrics_for(task, data.labels, classes), metrics_for(task, data.labels, classes)
     for index, sample in enumerate(data):
+        prediction = _predicted(model, data, index, sample)
         expected, expected_value = source(sample)
         if not all(np.isfinite(output).all() for output in expected):
             raise ModelError(f"the source model gives NaN or infinity on sample {index}")
-        prediction = model(sample)
         real = [
             s.dequantize(o) for s, o in zip(model.backend.outputs, prediction.outputs, strict=True)
         ]

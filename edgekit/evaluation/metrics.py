@@ -30,11 +30,16 @@ class Metrics(Protocol):
         """Return all metrics by name."""
 
 
-def metrics_for(task: Task, labels: NDArray[Any]) -> Metrics:
-    """Return empty metrics for `task`; `labels` is the evaluation set's whole label array.
+def metrics_for(task: Task, labels: NDArray[Any], classes: int | None = None) -> Metrics:
+    """Return empty metrics for `task`.
+
+    Args:
+        task: what the model does.
+        labels: the evaluation set's whole label array.
+        classes: how many the model tells apart, as `class_count` says.
 
     Raises:
-        DataError: labels of a form that the task has no use for.
+        DataError: labels of a form that the task has no use for, or classes that there are not.
     """
     expected: dict[Task, tuple[Callable[[NDArray[Any]], bool], str, Callable[[], Metrics]]] = {
         "classification": (
@@ -53,7 +58,22 @@ def metrics_for(task: Task, labels: NDArray[Any]) -> Metrics:
     fits, form, make = expected[task]
     if not fits(labels):
         raise DataError(f"labels are {labels.dtype} {list(labels.shape)}; {task} expects {form}")
+    known = labels[labels != NOT_SEEN] if task == "segmentation" else labels
+    if classes is not None and known.size and not 0 <= known.min() <= known.max() < classes:
+        raise DataError(
+            f"labels go from {known.min()} to {known.max()}; the model has {classes} classes, "
+            f"numbered 0 to {classes - 1}"
+        )
     return make()
+
+
+def format_metric(name: str, value: float) -> str:
+    """Return a metric for people: shares in percent, errors and r2 as plain numbers.
+
+    >>> format_metric("accuracy", 0.8645), format_metric("r2", -3.2)
+    ('86.45 %', '-3.2')
+    """
+    return f"{value:.4g}" if name in ("r2", "mae", "rmse") else f"{100 * value:.2f} %"
 
 
 class Classification:

@@ -54,11 +54,11 @@ def _table(profile: Profile) -> Table:
     rows = [
         (
             _name(p),
-            round(p.latency_ms.p50, 3),
-            round(p.latency_ms.p90, 3),
-            round(p.latency_ms.p99, 3),
-            round(p.latency_ms.max, 3),
-            round(p.cpu_ms, 3),
+            p.latency_ms.p50,
+            p.latency_ms.p90,
+            p.latency_ms.p99,
+            p.latency_ms.max,
+            p.cpu_ms,
             round(p.throughput_fps),
         )
         for p in profile.profiles
@@ -70,7 +70,8 @@ def _details(profile: LatencyProfile) -> list[Section]:
     times = profile.latency_ms
     marks = {"p50": times.p50, "p90": times.p90, "p99": times.p99}
     warm_up = (
-        f"{profile.runs} runs after {profile.warm_up_runs} of warm-up; slowest {times.max:.3f} ms."
+        f"{profile.runs:,} runs after {profile.warm_up_runs:,} of warm-up; "
+        f"slowest {times.max:.3f} ms."
     )
     stages = [(name, stage.mean) for name, stage in profile.stages_ms.items()]
     return [

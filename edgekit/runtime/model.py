@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +18,7 @@ from edgekit.bundle import Bundle, read_bundle
 from edgekit.errors import BundleError, CheckFailed, DataError, UsageError
 from edgekit.golden import GoldenSample
 from edgekit.runtime.backends import Backend, default_threads
-from edgekit.runtime.postprocess import Postprocessor, Value
+from edgekit.runtime.postprocess import Postprocessor, Value, to_json
 from edgekit.runtime.preprocess import Preprocessor
 from edgekit.specs import TensorSpec
 
@@ -217,6 +219,33 @@ def replay_golden(model: Model, samples: list[GoldenSample]) -> None:
         for index, output in enumerate(model.infer()):
             _same_form(f"output {index}", sample.outputs[index], model.backend.outputs[index])
             _compare_output(model, number, output, sample.outputs[index])
+        _compare_value(model, number, sample)
+
+
+def _compare_value(model: Model, number: int, sample: GoldenSample) -> None:
+    """Decode the stored outputs: the decoder has no tolerance but that of the last digits."""
+    frame = sample.inputs[0] if sample.frame is None else sample.frame
+    value = model.postprocess(frame, list(sample.outputs)).value
+    try:
+        there = msgspec.json.decode(sample.value)
+    except msgspec.DecodeError as error:
+        raise BundleError(f"golden sample {number}: its value is no JSON") from error
+    if not _is_close(msgspec.json.decode(to_json(value)), there):
+        raise CheckFailed(
+            f"golden sample {number}: the outputs decode to {str(to_json(value))[:80]} here, to "
+            f"{str(sample.value)[:80]} on the workstation; use the EdgeKit that made the bundle"
+        )
+
+
+def _is_close(here: Any, there: Any) -> bool:
+    if isinstance(here, dict) and isinstance(there, dict):
+        return here.keys() == there.keys() and all(_is_close(here[k], there[k]) for k in here)
+    if isinstance(here, list) and isinstance(there, list):
+        pairs = zip(here, there, strict=False)
+        return len(here) == len(there) and all(_is_close(one, other) for one, other in pairs)
+    if isinstance(here, float) and isinstance(there, float | int):
+        return math.isclose(here, there, rel_tol=1e-4, abs_tol=1e-6)
+    return bool(here == there)
 
 
 def _same_form(what: str, array: NDArray[Any], spec: TensorSpec) -> None:

@@ -205,15 +205,6 @@ def _real_values(spec: TensorSpec) -> list[float] | None:
     return values
 
 
-def check_labels(labels: tuple[str, ...], task: Task, spec: TensorSpec) -> None:
-    """Raise `UsageError` if the number of class names is not what the output has."""
-    if not labels or task not in ("classification", "segmentation"):
-        return
-    classes = 2 if spec.shape[-1] == 1 else spec.shape[-1]
-    if len(labels) != classes:
-        raise UsageError(f"`labels` has {len(labels)} names; the model's output has {classes}")
-
-
 def _name(labels: tuple[str, ...], index: int) -> str:
     return labels[index] if index < len(labels) else str(index)
 

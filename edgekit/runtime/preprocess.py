@@ -142,18 +142,24 @@ class Preprocessor:
         out[...] = self._table[:, 0][self._shaped(values)]
 
     def _take_tensor(self, values: NDArray[Any], out: NDArray[Any]) -> None:
-        if values.dtype.kind != "f" and values.dtype != out.dtype:
+        integers = values.dtype.kind in "iu" and out.dtype.kind in "iu" and self.spec.scale is None
+        if values.dtype.kind != "f" and values.dtype != out.dtype and not integers:
             raise DataError(
                 f"a frame must be uint8 pixels or a float array; got {values.dtype} "
                 f"{list(values.shape)}"
             )
         shaped = self._shaped(values)
+        if integers and not np.array_equal(shaped, shaped.astype(out.dtype)):
+            raise DataError(
+                f"the model's input {self.spec.name!r} is {out.dtype}; got larger values"
+            )
         if self.spec.scale is not None and np.isnan(shaped).any():
             raise DataError(f"the model's input {self.spec.name!r} is {out.dtype}; got NaN for it")
         out[...] = self.spec.quantize(shaped) if values.dtype.kind == "f" else shaped
 
     def _shaped(self, values: NDArray[Any]) -> NDArray[Any]:
-        if values.shape not in (self.spec.shape, self.spec.shape[1:]):
+        # Axes of size 1 say nothing: [49, 10, 1] is what an input [49, 10] takes.
+        if [n for n in values.shape if n != 1] != [n for n in self.spec.shape if n != 1]:
             raise DataError(
                 f"the model's input {self.spec.name!r} takes {list(self.spec.shape[1:])}; "
                 f"got an array {list(values.shape)}"

@@ -6,11 +6,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from edgekit.errors import DataError
+from edgekit.errors import DataError, UsageError
 from edgekit.runtime.camera import Source, Timeouts, open_camera
 from edgekit.runtime.events import Event, FrameDropped, OnEvent
 from edgekit.runtime.model import Model
@@ -62,8 +63,7 @@ def run(
         DataError: the source gave no frame.
         OutputError: a sink cannot be written; the others are closed and readable.
     """
-    for uri in sinks:
-        kind_of(uri)
+    check_sinks(source, sinks)
     account = _Account(on_event)
     camera = open_camera(source, timeouts)
     with ExitStack() as stack:
@@ -100,6 +100,22 @@ def run(
         age_ms=account.ages_ms.summary(),
         stages_ms={name: samples.summary() for name, samples in account.stages_ms.items()},
     )
+
+
+def check_sinks(source: Source, sinks: Sequence[str], *others: str | None) -> None:
+    """Raise `UsageError` for an unknown sink, and for one file that is to serve twice.
+
+    Args:
+        source: see `open_camera`.
+        sinks: see `open_sink`.
+        others: further files that will be written.
+    """
+    for uri in sinks:
+        kind_of(uri)
+    paths = [Path(str(p)).resolve() for p in (source, *sinks, *others) if p not in (None, "-")]
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice} is named twice among source and outputs; it would be lost")
 
 
 def _opened(uri: str, rate_hz: float | None, stack: ExitStack) -> Sink:

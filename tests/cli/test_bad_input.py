@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -359,11 +360,11 @@ def test_strange_manifest_is_one_line_and_2(place, manifest, expected):
 @pytest.mark.parametrize(
     ("arrays", "expected"),
     [
-        ({"x": FRAMES[:, None], "y": np.arange(8)}, "got [1, 16, 16, 3]"),
-        ({"x": FRAMES[..., :2], "y": np.arange(8)}, "got [16, 16, 2]"),
-        ({"x": FRAMES.astype(np.int16), "y": np.arange(8)}, "int16"),
-        ({"x": np.full((8, 16, 16, 3), np.nan), "y": np.arange(8)}, "NaN"),
-        ({"x": np.zeros((8, 5), np.float32), "y": np.arange(8)}, "got an array [5]"),
+        ({"x": FRAMES[:, None], "y": np.arange(8) % 4}, "got [1, 16, 16, 3]"),
+        ({"x": FRAMES[..., :2], "y": np.arange(8) % 4}, "got [16, 16, 2]"),
+        ({"x": FRAMES.astype(np.int16), "y": np.arange(8) % 4}, "int16"),
+        ({"x": np.full((8, 16, 16, 3), np.nan), "y": np.arange(8) % 4}, "NaN"),
+        ({"x": np.zeros((8, 5), np.float32), "y": np.arange(8) % 4}, "got an array [5]"),
         ({"x": FRAMES, "y": np.arange(7)}, "one entry for each of the 8 samples"),
         ({"x": FRAMES, "y": np.zeros((8, 2), int)}, "class indices [n]"),
         ({"x": FRAMES, "y": np.zeros(8)}, "class indices [n]"),
@@ -411,7 +412,7 @@ def test_broken_picture_in_a_calibration_set_is_told_by_name(told, pictures):
 def test_broken_picture_in_a_source_is_dropped_and_counted(place, pictures, capsys):
     arguments = ["run", "good.edgekit", "--source", "folder", "--sink", "x.jsonl", "--json", "j"]
     assert main(arguments) == 0
-    assert "1 frames were dropped" in capsys.readouterr().err
+    assert "dropped frames: 1 undecodable" in capsys.readouterr().err
     summary = json.loads(Path("j").read_text())
     assert (summary["frames"], summary["dropped"]) == (2, 1)
     lines = [json.loads(line) for line in Path("x.jsonl").read_text().splitlines()]
@@ -735,3 +736,72 @@ def test_closed_standard_streams_do_no_harm(place, closed, option):
     assert subprocess.run(line.format("x.json"), shell=True).returncode == 0
     assert json.loads(Path("x.json").read_text())["path"] == "good.edgekit"
     assert subprocess.run(line.format("-"), shell=True, stdout=subprocess.PIPE).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run good.edgekit --source in.avi --sink in.avi",
+        "run good.edgekit --source test://64x48 --sink a.jsonl --sink ./a.jsonl",
+        "run good.edgekit --source test://64x48 --sink a.jsonl --json a.jsonl",
+    ],
+)
+def test_one_file_does_not_serve_twice(told, line):
+    code, shown = told(line)
+    assert code == 2
+    assert "is named twice among source and outputs" in shown
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "profile good.edgekit --runs 5 --report good.edgekit/report.html",
+        "profile good.edgekit --runs 5 --json good.edgekit/report.json",
+        "run good.edgekit --source test://64x48 --max-frames 1 --sink good.edgekit/a.jsonl",
+        "run good.edgekit --source test://64x48 --max-frames 1 --sink good.edgekit/",
+        "targets --json good.edgekit/labels.txt",
+    ],
+)
+def test_nothing_is_written_into_a_bundle(told, line):
+    code, shown = told(line)
+    assert code == 3
+    assert "lies in a bundle" in shown
+
+
+def test_a_run_without_results_leaves_old_results(told):
+    Path("old.jsonl").write_text("precious\n")
+    Path("broken.png").write_bytes(b"no picture")
+    code, _ = told("run good.edgekit --source broken.png --sink old.jsonl")
+    assert code == 2
+    assert Path("old.jsonl").read_text() == "precious\n"
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1", "1e30"])
+@pytest.mark.parametrize("option", ["--open-timeout", "--read-timeout"])
+def test_times_that_nobody_can_wait(told, option, seconds):
+    code, shown = told(f"run good.edgekit --source test://64x48 {option}={seconds}")
+    assert code == 2
+    assert "timeout` must be above 0" in shown
+
+
+def test_images_beside_class_folders(told):
+    picture = cv2.imencode(".png", FRAMES[0])[1].tobytes()
+    Path("mixed/red").mkdir(parents=True)
+    Path("mixed/a.png").write_bytes(picture)
+    Path("mixed/red/b.png").write_bytes(picture)
+    code, shown = told("evaluate good.edgekit --data mixed")
+    assert code == 2
+    assert "a.png …) beside folders of images (red" in shown
+
+
+def test_verbose_stands_before_or_behind_the_verb(place):
+    assert main(["--verbose", "targets"]) == main(["targets", "--verbose"]) == 0
+
+
+def test_a_zip_that_is_no_bundle_gets_no_advice_to_unpack(told):
+    with zipfile.ZipFile("model.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    code, shown = told("inspect model.keras")
+    assert code == 2
+    assert "unpack" not in shown
+    assert "unpack" not in told("run model.keras --source test://64x48")[1]

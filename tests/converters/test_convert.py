@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import edgekit
-from edgekit.converters.assemble import guess_task
+from edgekit.converters.assemble import guess_postprocess, guess_task
 from edgekit.converters.samples import subset, synthetic
 from edgekit.data import load_data
 from edgekit.errors import CheckFailed, DataError, OutputError, UsageError
-from edgekit.specs import Postprocess, Preprocess, TensorSpec
+from edgekit.specs import Preprocess, TensorSpec, class_count
 
 SIDE = 12
 
@@ -193,7 +193,8 @@ def test_segmentation_and_labels_of_the_wrong_count(keras, tmp_path):
         ({"target": "toaster"}, "`target` must be one of .*raspberry-pi-5.*; got 'toaster'"),
         ({"task": "poetry"}, "`task` must be one of"),
         ({"preprocess": "fancy"}, "`preprocess` must be raw, unit"),
-        ({"speed": 9}, "convert has no setting speed; it has precision"),
+        ({"labels": 7}, "a setting cannot be used: .*labels"),
+        ({"max_drop": "much"}, "`max_drop` must look like 0.5%"),
         ({"input_shape": (2, 8, 8, 3)}, "`input_shape` must be 1xHxWxC"),
         ({"calibration_samples": 0}, "`calibration_samples` must be at least 1"),
         ({"max_drop": 2.0, "eval_data": "x"}, "`max_drop` must be 0%..100%"),
@@ -235,9 +236,26 @@ def outputs(*rows):
     ],
 )
 def test_the_task_is_told_from_shape_values_and_labels(shape, values, labels, is_image, expected):
-    task, postprocess = guess_task(TensorSpec("y", shape, "float32"), values, labels, is_image)
+    spec = TensorSpec("y", shape, "float32")
+    task = guess_task(spec, values, labels, is_image)
+    postprocess = guess_postprocess(task, class_count(task, spec, "nhwc"), spec, values)
     assert (task, postprocess.activation) == expected
-    assert isinstance(postprocess, Postprocess)
+
+
+@pytest.mark.parametrize(
+    ("task", "shape", "expected"),
+    [
+        ("classification", (1, 3), "softmax"),
+        ("segmentation", (1, 4, 4), "sigmoid"),
+        ("regression", (1, 3), "none"),
+    ],
+)
+def test_logits_are_told_for_a_task_that_was_given(task, shape, expected):
+    spec = TensorSpec("y", shape, "float32")
+    logits = [np.linspace(-3, 9, int(np.prod(shape)), dtype=np.float32).reshape(shape)]
+    assert guess_postprocess(task, class_count(task, spec, "as_is"), spec, logits).activation == (
+        expected
+    )
 
 
 def test_a_subset_is_spread_over_the_whole_set():
@@ -263,3 +281,58 @@ def test_arrays_and_iterables_are_rgb_and_become_bgr_frames():
     for data in (red, list(red)):
         frame = load_data(data).read(0)
         assert frame[0, 0].tolist() == [0, 0, 255]
+
+
+@pytest.mark.convert
+def test_settings_come_in_pythons_own_forms_and_the_recipe_keeps_them(colour_model, colours, tmp_path):
+    bundle = edgekit.convert(
+        colour_model,
+        tmp_path / "m.edgekit",
+        preprocess=Preprocess(scale=1 / 255, resize="letterbox"),
+        labels=["red", "green", "blue"],
+        input_shape=[1, SIDE, SIDE, 3],
+        eval_data=colours,
+        max_drop="0.5%",
+    )
+    recipe = bundle.manifest.recipe
+    assert Preprocess.parse(recipe["preprocess"]) == Preprocess(scale=1 / 255, resize="letterbox")
+    assert recipe["labels"] == ["red", "green", "blue"]
+    assert recipe["max_drop"] == 0.005
+    assert recipe["eval_data"] is None  # an array in memory has no name
+    assert bundle.labels == ("red", "green", "blue")
+
+
+@pytest.mark.convert
+def test_calibration_labels_are_no_evaluation(colour_model, colours, tmp_path):
+    wrong = (colours[0], (colours[1] + 1) % 3)
+    bundle = edgekit.convert(
+        colour_model, tmp_path / "m.edgekit", precision="int8", data=wrong, preprocess="unit"
+    )
+    assert bundle.manifest.accuracy is None
+
+
+@pytest.mark.convert
+def test_token_ids_are_model_inputs(keras, tmp_path):
+    tokens = keras.Input((6,), dtype="int32", name="tokens")
+    embedded = keras.layers.Embedding(500, 4)(tokens)
+    flat = keras.layers.Flatten()(embedded)
+    model = keras.Model(tokens, keras.layers.Dense(2)(flat))
+    ids = np.random.default_rng(0).integers(0, 500, (20, 6))
+    bundle = edgekit.convert(model, tmp_path / "m.edgekit", data=ids, task="regression")
+    with edgekit.open(bundle.path) as opened:
+        expected = np.asarray(model(ids[:1]))
+        assert np.abs(opened(ids[0]).raw - expected).max() < 1e-4
+        with pytest.raises(DataError, match="is int32; got larger values"):
+            opened(ids[0] + 2**40)
+
+
+def test_axes_of_size_one_do_not_matter_and_other_shapes_name_the_sample(classifier_bundle):
+    from edgekit.converters.samples import model_inputs
+
+    spec = TensorSpec("x", (1, 49, 10), "float32")
+    preprocess = Preprocess().for_input(spec)
+    fits = load_data(np.zeros((2, 49, 10, 1), np.float32))
+    assert [inputs[0].shape for inputs in model_inputs(fits, preprocess, [spec])] == [(1, 49, 10)] * 2
+    other = load_data(np.zeros((2, 10, 49), np.float32))
+    with pytest.raises(DataError, match=r"the array, sample 0: the model's input 'x' takes \[49, 10\]"):
+        list(model_inputs(other, preprocess, [spec]))

@@ -11,6 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from edgekit.converters.sources.trusted_config import check_config
 from edgekit.errors import EdgeKitError, ModelError, UnsafeModelError, UsageError
 from edgekit.specs import TensorSpec
 
@@ -330,6 +331,38 @@ def test_saved_model_that_reads_files(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "m"), signatures={"serving_default": module.call})
     with pytest.raises(UnsafeModelError, match="ReadFile"):
         open_source(tmp_path / "m", scratch=tmp_path)
+
+
+def test_saved_model_that_writes_files_under_the_savers_name(tmp_path):
+    """The saver of every SavedModel may write; a function that only bears its name may not."""
+    target = tmp_path / "written"
+
+    class Module(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((1, 2), tf.float32, "x")])
+        def _traced_save(self, x):
+            tf.raw_ops.SaveV2(
+                prefix=str(target), tensor_names=["x"], shape_and_slices=[""], tensors=[x]
+            )
+            return {"y": tf.boolean_mask(x, x > 0)}  # a shape that only running would tell
+
+    module = Module()
+    signatures = {"serving_default": module._traced_save}
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures=signatures)
+    with pytest.raises(UnsafeModelError, match="SaveV2"):
+        open_source(tmp_path / "m", scratch=tmp_path)
+    assert not list(tmp_path.glob("written*"))
+
+
+@pytest.mark.parametrize("entry", ["TFSMLayer", "StringLookup"])
+def test_layers_that_read_files_are_refused(entry):
+    inner = {"name": "reader", "filepath": "/etc"} if entry == "TFSMLayer" else {
+        "name": "reader",
+        "vocabulary": "/etc/passwd",
+    }
+    layer = {"class_name": entry, "module": "keras.layers", "config": inner}
+    config = {"class_name": "Sequential", "module": "keras", "config": {"layers": [layer]}}
+    with pytest.raises(UnsafeModelError, match=f"layer 'reader' is a {entry} that reads"):
+        check_config(config, {}, "m.keras")
 
 
 def test_saved_model_that_calls_python(tmp_path):

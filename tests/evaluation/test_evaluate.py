@@ -107,3 +107,12 @@ def test_a_quantized_source_is_compared_by_its_real_values(classifier_bundle):
         comparison = compare_with_source(source, model, load_data((pictures(labels), labels)))
     assert comparison.parity.snr_db == 200
     assert comparison.accuracy.source == 1.0
+
+
+def test_labels_that_the_model_has_no_class_for_are_refused(classifier_bundle):
+    data = load_data((pictures(np.array([0, 1, 2, 3])), np.array([1, 2, 3, 4])))
+    with (
+        edgekit.open(classifier_bundle) as model,
+        pytest.raises(DataError, match="labels go from 1 to 4; the model has 4 classes"),
+    ):
+        evaluate(model, data)

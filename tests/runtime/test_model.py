@@ -256,8 +256,25 @@ def test_postprocessing_is_the_bundles(make_bundle):
     bundle = read_bundle(make_bundle(precision="fp32"))
     post = msgspec.structs.replace(bundle.manifest.postprocess, top_k=2)
     manifest = msgspec.structs.replace(bundle.manifest, postprocess=post)
-    with edgekit.open(msgspec.structs.replace(bundle, manifest=manifest)) as model:
+    changed = msgspec.structs.replace(bundle, manifest=manifest)
+    with edgekit.open(changed, check=False) as model:
         assert len(model(one_colour("red")).value) == 2
+    with pytest.raises(CheckFailed, match="golden sample 0: the outputs decode to"):
+        edgekit.open(changed)
+
+
+def test_swapped_class_names_are_caught(make_bundle):
+    bundle = read_bundle(make_bundle())
+    swapped = msgspec.structs.replace(bundle, labels=("green", "red", "blue", "white"))
+    with pytest.raises(CheckFailed, match="the outputs decode to"):
+        edgekit.open(swapped)
+
+
+def test_a_closed_model_says_so(make_bundle):
+    model = edgekit.open(make_bundle())
+    model.close()
+    with pytest.raises(UsageError, match="the model is closed; open it again"):
+        model(one_colour("red"))
 
 
 def test_a_whole_run_loads_no_training_framework(classifier_bundle, tmp_path):

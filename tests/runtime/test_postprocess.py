@@ -12,7 +12,6 @@ from edgekit.runtime.postprocess import (
     ClassScore,
     Postprocessor,
     SegmentationMap,
-    check_labels,
     to_json,
     top_k,
 )
@@ -237,26 +236,3 @@ def test_shares_and_names_of_classes():
 )
 def test_to_json_forms(value, expected):
     assert json.loads(to_json(value)) == expected
-
-
-@pytest.mark.parametrize(
-    ("task", "shape", "count", "fits"),
-    [
-        ("classification", (1, 4), 4, True),
-        ("classification", (1, 4), 3, False),
-        ("classification", (1, 1), 2, True),
-        ("classification", (1, 1), 1, False),
-        ("segmentation", (1, 8, 8, 4), 4, True),
-        ("segmentation", (1, 8, 8, 4), 5, False),
-        ("segmentation", (1, 8, 8, 1), 2, True),
-        ("regression", (1, 4), 3, True),
-        ("classification", (1, 4), 0, True),
-    ],
-)
-def test_labels_must_be_as_many_as_classes(task, shape, count, fits):
-    labels = tuple(map(str, range(count)))
-    if fits:
-        check_labels(labels, task, floats(*shape))
-    else:
-        with pytest.raises(UsageError, match=f"`labels` has {count} names"):
-            check_labels(labels, task, floats(*shape))

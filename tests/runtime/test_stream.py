@@ -83,6 +83,19 @@ def test_latest_drops_what_is_superseded_and_the_ledger_adds_up():
         assert before <= told
 
 
+def test_what_was_captured_after_the_last_result_is_told_at_the_end():
+    events = []
+    source = "test://64x48@200"
+    (result,) = edgekit.stream(
+        source, lambda frame: time.sleep(0.1), on_event=events.append, max_frames=1
+    )
+    drops = [event for event in events if isinstance(event, FrameDropped)]
+    last = drops[-1].frame_id
+    assert [e.frame_id for e in drops] == [n for n in range(last + 1) if n != result.frame_id]
+    assert {e.reason for e in drops[:-1]} == {"superseded"}
+    assert drops[-1].reason == "interrupted"
+
+
 def test_results_of_a_slow_model_are_of_fresh_frames():
     """The age stays near the model's own time, instead of growing with each frame."""
     results = list(edgekit.stream("test://64x48@200", lambda f: time.sleep(0.05), max_frames=10))

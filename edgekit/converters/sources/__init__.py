@@ -120,6 +120,6 @@ def _expect_kind(path: Path) -> None:
                 for other, (_, m) in _KINDS.items()
                 if m is not None and start.startswith(m)
             ),
-            f"its first bytes are {start.hex() or 'missing: it is empty'}",
+            f"its first bytes are {start.hex()}" if start else "it is empty",
         )
         raise ModelError(f"{path} is not a {what}: {found}; expected {_KNOWN}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import BackendError, MissingPackage, ModelError
+from edgekit.errors import BackendError, MissingPackage, ModelError, UsageError
 from edgekit.specs import TensorSpec
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class Backend:
 
     def input_buffer(self, index: int) -> NDArray[Any]:
         """Return a view of the input tensor; `run` fails while it is held."""
+        if self._interpreter is None:
+            raise UsageError("the model is closed; open it again")
         view: NDArray[Any] = self._views[index]()
         return view
 

@@ -19,6 +19,7 @@ from edgekit import plugins
 from edgekit.data import IMAGE_SUFFIXES
 from edgekit.errors import UsageError
 
+_DAY_S = 86400
 _ALIASES = {"https": "http", "rtsps": "rtsp"}
 
 
@@ -27,6 +28,14 @@ class Timeouts(msgspec.Struct, frozen=True):
 
     open_s: float = 5.0
     read_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no time to wait."""
+        for name, seconds in (("open", self.open_s), ("read", self.read_s)):
+            if not 0 < seconds <= _DAY_S:
+                raise UsageError(
+                    f"`{name}_timeout` must be above 0 and at most {_DAY_S} s; got {seconds}"
+                )
 
 
 class Camera(Protocol):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgekit import plugins
+from edgekit.bundle import refuse_inside
 from edgekit.errors import UsageError
 from edgekit.runtime.camera import without_secrets
 from edgekit.runtime.stream import Result
@@ -41,7 +42,10 @@ def open_sink(uri: str, rate_hz: float | None = None) -> Sink:
         UsageError: no such kind of sink.
         OutputError: the place cannot be written.
     """
-    sink: Sink = plugins.load("sink", kind_of(uri)).Sink(uri, rate_hz)
+    kind = kind_of(uri)
+    if "://" not in uri:
+        refuse_inside(Path(uri) / "picture" if kind == "images" else Path(uri))
+    sink: Sink = plugins.load("sink", kind).Sink(uri, rate_hz)
     return sink
 
 

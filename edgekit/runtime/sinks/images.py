@@ -24,7 +24,7 @@ class Sink:
         done, content = cv2.imencode(".jpg", draw(result.frame, result.value))
         if not done:
             raise OutputError(f"frame {result.frame_id} cannot be encoded as JPEG")
-        write_file(self._folder / f"{result.frame_id:06}.jpg", content.tobytes())
+        write_file(self._folder / f"{result.frame_id:06}.jpg", content.tobytes(), synced=False)
 
     def close(self) -> None:
         """Nothing is left to do."""

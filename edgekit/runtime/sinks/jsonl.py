@@ -13,7 +13,10 @@ from edgekit.runtime.stream import Result
 
 
 class Sink:
-    """Writes each line at once and whole, so that a killed process leaves readable lines."""
+    """Writes each line at once and whole, so that a killed process leaves readable lines.
+
+    An existing file keeps its lines until the first new one: a run that gives none loses none.
+    """
 
     def __init__(self, uri: str, rate_hz: float | None) -> None:
         self._path = uri.removeprefix("jsonl://")
@@ -21,7 +24,8 @@ class Sink:
             if self._path == "-":
                 self._file = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
             else:
-                self._file = Path(self._path).open("wb", buffering=0)  # noqa: SIM115
+                self._file = Path(self._path).open("ab", buffering=0)  # noqa: SIM115
+        self._is_new = self._path == "-"
 
     def write(self, result: Result) -> None:
         head = (
@@ -30,6 +34,10 @@ class Sink:
         )
         line = head.encode() + to_json(result.value) + b"}\n"
         with output_errors(self._path):
+            if not self._is_new:
+                self._is_new = True
+                if Path(self._path).is_file():
+                    self._file.truncate(0)
             written = self._file.write(line)
             if written != len(line):
                 self._cut(written)
