@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgekit.bundle import Fallback
 from edgekit.converters.isolated import Progress
 from edgekit.converters.quantize_tflite import quantize_tflite
+from edgekit.converters.recurrent import emit_recurrent
 from edgekit.converters.sources import SourceModel
 from edgekit.converters.sources.graph import FrozenGraph, checked_inputs, one_line
 from edgekit.converters.sources.tflite import TfliteSource
@@ -30,8 +31,8 @@ _VARIABLES = ("READ_VARIABLE", "VAR_HANDLE", "ASSIGN_VARIABLE", "CALL_ONCE")
 
 
 _NO_INT8_LOOPS = (
-    "this model runs a loop (LSTM, GRU or RNN), which cannot be made int8; "
-    "choose fp32, fp16 or dynamic, or build the layer with unroll=True"
+    "this model runs a loop (LSTM, GRU or RNN), which cannot be made int8 from this kind of file; "
+    "give the .keras file, choose fp32, fp16 or dynamic, or build the layer with unroll=True"
 )
 
 
@@ -128,7 +129,9 @@ def _emit_tflite(source: TfliteSource, precision: str, samples: Calibration | No
 
 def _emit_graph(source: FrozenGraph, precision: str, samples: Calibration | None) -> bytes:
     if samples is None:
-        return _convert(source, precision, None)
+        return _convert(source, precision)
+    if source.has_loops and source.model is not None:
+        return emit_recurrent(source, _convert, samples())
     if source.has_loops:
         raise ModelError(_NO_INT8_LOOPS)
     try:
@@ -141,12 +144,12 @@ def _emit_graph(source: FrozenGraph, precision: str, samples: Calibration | None
 def _convert(
     source: FrozenGraph,
     precision: str,
-    samples: Calibration | None,
+    samples: Calibration | None = None,
     allow_float: bool = False,
 ) -> bytes:
     tf: Any = require("tensorflow", "convert")
     with _quiet():
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([source.concrete])
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([source.concrete], source.owner)
     if precision != "fp32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "fp16":

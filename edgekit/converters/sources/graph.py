@@ -26,6 +26,7 @@ class FrozenGraph:
         inputs: batch 1, all dimensions fixed.
         outputs: likewise.
         model: the Keras 3 model that it came from; None for other kinds.
+        owner: the `tf.Module` of a function that is converted by way of a SavedModel.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class FrozenGraph:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     model: Any = None
+    owner: Any = None
 
     @property
     def has_loops(self) -> bool:

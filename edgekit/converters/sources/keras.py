@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgekit.converters.sources.graph import FrozenGraph, fixed_inputs, freeze, one_line
 from edgekit.converters.sources.legacy import open_legacy
+from edgekit.converters.sources.recurrent import without_loops
 from edgekit.converters.sources.trusted_config import check_config
 from edgekit.errors import EdgeKitError, EnvironmentLacks, ModelError, UsageError, require
 
@@ -68,7 +70,48 @@ def keras_source(
     specs = [(str(t.name).split(":")[0], tuple(t.shape), str(t.dtype)) for t in tensors]
     inputs = fixed_inputs(specs or [("input", None, "float32")], input_shape, where)
     call, names = _flat_call(keras, model, inputs, where)
-    return freeze("keras", call, inputs, names, model)
+
+    def stateless(*tensors: Any) -> Any:
+        # A recurrent_dropout draws a seed even where it drops nothing, and would be frozen over it.
+        with keras.StatelessScope():
+            return call(*tensors)
+
+    return freeze("keras", stateless, inputs, names, model)
+
+
+def loop_free(source: FrozenGraph) -> FrozenGraph:
+    """Trace a Keras 3 source again, its LSTM layers as fused operators, other loops unrolled.
+
+    The converter sees fused operators only by way of a SavedModel, and there leaves variables in
+    place; so the weights are traced as constants.
+
+    Raises:
+        ModelError: a recurrent layer can be neither fused nor unrolled.
+    """
+    tf, keras, model = require("tensorflow", "convert"), _keras(), source.model
+    call, _ = _flat_call(keras, model, source.inputs, "the Keras model")
+    values = [(variable, variable.numpy()) for variable in model.variables]
+
+    def constant(*tensors: Any) -> dict[str, Any]:
+        mapping = [(variable, tf.constant(value)) for variable, value in values]
+        with keras.StatelessScope(state_mapping=mapping):
+            answers = call(*tensors)
+        return {f"outputs_{index}": tf.identity(answer) for index, answer in enumerate(answers)}
+
+    signature = [
+        tf.TensorSpec(spec.shape, spec.dtype, name=f"inputs_{index}")
+        for index, spec in enumerate(source.inputs)
+    ]
+    owner = tf.Module()
+    owner.call = tf.function(constant, input_signature=signature, autograph=False)
+    try:
+        with without_loops(model):
+            concrete = owner.call.get_concrete_function()
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"the Keras model cannot be traced unrolled: {one_line(error)}") from error
+    return replace(source, concrete=concrete, owner=owner)
 
 
 def _flat_call(keras: Any, model: Any, inputs: tuple[Any, ...], where: str) -> tuple[Any, Any]:
