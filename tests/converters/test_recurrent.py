@@ -84,6 +84,14 @@ def encoder_decoder():
     return keras.Model(entry, layers.Dense(3)(decoded))
 
 
+def bidirectional_gru():
+    return rows(layers.Bidirectional(layers.GRU(5, reset_after=False)), layers.Dense(3))
+
+
+def stacked_cells():
+    return rows(layers.RNN([layers.LSTMCell(5), layers.GRUCell(4)]), layers.Dense(3))
+
+
 def masked():
     return rows(layers.Masking(), layers.LSTM(8), layers.Dense(3))
 
@@ -102,6 +110,8 @@ MODELS = {
     beside_its_input: 1,
     own_activation: 0,
     encoder_decoder: 0,
+    bidirectional_gru: 0,
+    stacked_cells: 0,
     masked: 0,
 }
 
