@@ -246,6 +246,16 @@ def test_stateful_layers_are_refused_by_name(tmp_path):
         pass
 
 
+def test_a_quantizer_that_ends_its_process_is_one_line(tmp_path, monkeypatch):
+    # TensorFlow's does on loops, which no other test lets it see.
+    monkeypatch.setattr(
+        "edgekit.converters.recurrent.emit_float", lambda source, convert: convert(source, "fp32")
+    )
+    with pytest.raises(ModelError, match="the converter's process was ended by signal") as caught:
+        compiled(opened(lstm, tmp_path), "int8", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_what_the_quantizer_cannot_read_is_one_line(tmp_path):
     (tmp_path / "damaged").write_bytes(b"no model")
     np.savez(tmp_path / "samples.npz", np.zeros((1, 1, 2), np.float32))
