@@ -138,7 +138,7 @@ class Postprocessor:
 
     def _classify(self, output: NDArray[Any], frame: NDArray[Any]) -> tuple[ClassScore, ...]:
         reals = self._reals
-        scores = (output if reals else self.scores(output)).reshape(-1)
+        scores: NDArray[Any] = (output if reals else self.scores(output)).reshape(-1)
         if scores.size == 1:  # one sigmoid unit: the probability of class 1
             scores = np.array([1 - scores[0], scores[0]], np.float32)
         best = top_k(scores, self._postprocess.top_k)
