@@ -1,7 +1,9 @@
 """Recurrent nets on the rows of MNIST's digits: `.tflite` against Keras, its answers and its speed.
 
-LSTM (32 units), two LSTMs (24), GRU (32) and bidirectional LSTM (20), trained briefly on
+Ours: LSTM (32 units), two LSTMs (24), GRU (32) and bidirectional LSTM (20), trained briefly on
 `mnist_rows_dev.npz` in the folder EDGEKIT_DATA, converted by `edgekit.convert` from uint8 rows.
+
+Peer: the same models in Keras.
 
 It must show: the same answer as Keras on at least 99.9 % of the test rows in fp32, 97 % in int8.
 The time to convert and for one sequence (one thread) is for information.

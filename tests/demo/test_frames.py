@@ -204,3 +204,22 @@ def test_the_training_script_writes_a_model_and_its_labels(tmp_path):
     assert "parameters" in result.stdout
     assert output.stat().st_size < 600_000
     assert (tmp_path / "labels.txt").read_text(encoding="utf-8").splitlines() == list(LABELS)
+
+
+def test_the_shipped_model_loads_in_the_oldest_keras_that_is_pinned():
+    """Keras loads what older versions of it saved, not what newer ones did."""
+    import json
+    import re
+    import zipfile
+    from pathlib import Path
+
+    import edgekit.demo
+
+    model = Path(edgekit.demo.__file__).with_name("model.keras")
+    with zipfile.ZipFile(model) as archive:
+        saved_by = json.loads(archive.read("metadata.json"))["keras_version"]
+    constraints = Path(__file__).parents[2] / "constraints.txt"
+    pinned = re.findall(r"^keras==([0-9.]+)", constraints.read_text(), re.MULTILINE)
+    versions = [tuple(map(int, version.split("."))) for version in (*pinned, saved_by)]
+    assert len(versions) > 1
+    assert versions[-1] <= min(versions)
