@@ -10,7 +10,7 @@ import typer
 
 from edgekit.cli._output import Json, note, print_json, print_table, progress
 from edgekit.converters.isolated import run_isolated
-from edgekit.converters.recipe import parse_shape, read_recipe, recipe_of
+from edgekit.converters.recipe import parse_shape, parse_steps, read_recipe, recipe_of
 from edgekit.errors import CheckFailed, InputError, UsageError
 
 
@@ -48,6 +48,13 @@ def command(
     calibration_samples: Annotated[
         int | None, typer.Option(help="Most calibration samples used (default 512).")
     ] = None,
+    int8_steps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEPS",
+            help="Before int8: equalize,round,correct (default), some of them, or none.",
+        ),
+    ] = None,
     golden_frames: Annotated[
         bool | None,
         typer.Option(
@@ -76,6 +83,7 @@ def command(
         "input_shape": None if input_shape is None else parse_shape(input_shape),
         "max_drop": max_drop,
         "calibration_samples": calibration_samples,
+        "int8_steps": None if int8_steps is None else parse_steps(int8_steps),
         "golden_frames": golden_frames,
     }
     settings |= {name: value for name, value in given.items() if value is not None}
@@ -104,6 +112,8 @@ def command(
         note(f"warning: {warning}")
     for fallback in summary["fallbacks"]:
         note(f"fallback: {fallback['what']}: {fallback['reason']}")
+    for remark in summary["notes"]:
+        note(f"note: {remark}")
     print_json(summary, json)
     if failure is not None:
         kept = f"{output} was kept" if keep else f"{output} was not written"

@@ -32,6 +32,7 @@ from edgekit.converters.assemble import (
     provenance_of,
 )
 from edgekit.converters.isolated import Progress
+from edgekit.converters.quantize import INT8_STEPS
 from edgekit.converters.recipe import Recipe, read_labels, recipe_of
 from edgekit.converters.report import conversion_report
 from edgekit.converters.samples import model_inputs, subset, synthetic
@@ -91,6 +92,7 @@ class ConversionSummary(msgspec.Struct, frozen=True):
     accuracy: Accuracy | None
     fallbacks: tuple[Fallback, ...]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
     failure: str | None
 
 
@@ -108,6 +110,7 @@ def convert(
     input_shape: Sequence[int] | None = None,
     max_drop: float | str | None = None,
     calibration_samples: int = 512,
+    int8_steps: Sequence[str] = INT8_STEPS,
     golden_frames: bool = True,
     keep: bool = False,
     custom_objects: Mapping[str, Any] | None = None,
@@ -128,6 +131,7 @@ def convert(
         input_shape: fixes open dimensions, batch first: (1, 224, 224, 3).
         max_drop: largest loss of the task's metric: 0.005 or "0.5%" is half a percentage point.
         calibration_samples: most samples used for calibration, spread over the set.
+        int8_steps: what is done to a Keras model before it is made int8.
         golden_frames: keep raw golden frames in the bundle, or tensors only.
         keep: write the bundle even if it misses `max_drop`.
         custom_objects: the model's own classes by name; without them such models are refused.
@@ -154,6 +158,7 @@ def convert(
             "input_shape": None if input_shape is None else list(input_shape),
             "max_drop": max_drop,
             "calibration_samples": calibration_samples,
+            "int8_steps": list(int8_steps),
             "golden_frames": golden_frames,
         }
     )
@@ -228,7 +233,13 @@ def convert_with(
             _labels(recipe, calibration, evaluation),
         )
         say(f"compiling to {recipe.precision}", 0, 0)
-        emitted = litert.emit(source, recipe.precision, _calibration_inputs(job), on_progress)
+        emitted = litert.emit(
+            source,
+            recipe.precision,
+            _calibration_inputs(job),
+            on_progress,
+            recipe.int8_steps,
+        )
         (scratch / MODEL_FILE).write_bytes(emitted.content)
         with Backend(scratch / MODEL_FILE, default_threads()) as backend:
             draft = _draft(job, model, backend, emitted)
@@ -249,6 +260,7 @@ def convert_with(
                 accuracy=comparison.accuracy,
                 fallbacks=draft.fallbacks,
                 warnings=_warnings(job),
+                notes=emitted.notes,
                 failure=_missed_budget(recipe, comparison),
             )
             if summary.failure is None or keep:

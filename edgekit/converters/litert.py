@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from edgekit.bundle import Fallback
 from edgekit.converters.isolated import Progress
+from edgekit.converters.quantize import INT8_STEPS
+from edgekit.converters.quantize.static import prepare_static
 from edgekit.converters.quantize_tflite import quantize_tflite
 from edgekit.converters.recurrent import emit_recurrent
 from edgekit.converters.sources import SourceModel
-from edgekit.converters.sources.graph import FrozenGraph, checked_inputs, one_line
+from edgekit.converters.sources.graph import FrozenGraph, checked_inputs, freeze, one_line
 from edgekit.converters.sources.tflite import TfliteSource
 from edgekit.errors import DataError, ModelError, UsageError, expect_one_of, require
 from edgekit.runtime.tflite import OperatorSpec, TfliteDescription, describe_tflite
@@ -42,10 +44,12 @@ class Emitted(msgspec.Struct, frozen=True):
     Attributes:
         content: the .tflite file.
         fallbacks: what does not run in the precision asked for.
+        notes: how weights were prepared for int8 where that is not as usual.
     """
 
     content: bytes
     fallbacks: tuple[Fallback, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def emit(
@@ -53,6 +57,7 @@ def emit(
     precision: str,
     calibration: Calibration | None,
     on_progress: Progress | None = None,
+    int8_steps: Sequence[str] = INT8_STEPS,
 ) -> Emitted:
     """Convert `source` to a .tflite of `precision`.
 
@@ -60,8 +65,9 @@ def emit(
         source: as `open_source` gives it.
         precision: ``fp32``, ``fp16``, ``dynamic`` or ``int8``. int8 models take and give int8.
         calibration: starts a new pass over the calibration set, one tuple of the model's inputs
-            (batch 1) a sample; needed to make a model ``int8``. It may be called twice.
-        on_progress: called with ("convert", 0, 0), then with ("calibrate", samples done, 0).
+            (batch 1) a sample; needed to make a model ``int8``. It is called several times.
+        on_progress: called with (phase, done, total), total 0 where it is not known.
+        int8_steps: what is done to a Keras 3 model before it is made ``int8``.
 
     Raises:
         UsageError: an unknown precision, or int8 without calibration.
@@ -73,6 +79,9 @@ def emit(
     samples = None
     if precision == "int8" and not is_done:
         samples = _int8_samples(source, calibration, on_progress)
+    notes: tuple[str, ...] = ()
+    if samples is not None and isinstance(source, FrozenGraph) and not source.has_loops:
+        source, notes = _prepared(source, samples, int8_steps, on_progress)
     if on_progress is not None:
         on_progress("convert", 0, 0)
     if isinstance(source, TfliteSource):
@@ -83,7 +92,32 @@ def emit(
         raise UsageError(f"`source` must come from open_source; got {type(source).__name__}")
     description = describe_tflite(content, f"the converted {precision} model")
     _check_operators(description)
-    return Emitted(content, _fallbacks(description, precision))
+    return Emitted(content, _fallbacks(description, precision), notes)
+
+
+def _prepared(
+    source: FrozenGraph,
+    samples: Calibration,
+    steps: Sequence[str],
+    on_progress: Progress | None,
+) -> tuple[FrozenGraph, tuple[str, ...]]:
+    """Return the source made ready for int8 where it is a Keras 3 model, and what to know."""
+    if not steps:
+        return source, ()
+    if source.model is None:
+        return source, (f"{', '.join(steps)}: only for models that Keras 3 loads, not done here",)
+    prepared = prepare_static(source, samples, steps, on_progress)
+    model = prepared.model
+    if model is None:
+        return source, prepared.notes
+
+    keras: Any = require("keras", "convert")
+
+    def call(*tensors: Any) -> Any:
+        return keras.tree.flatten(model(list(tensors), training=False))
+
+    names = [spec.name for spec in source.outputs]
+    return freeze(source.kind, call, source.inputs, names, model), prepared.notes
 
 
 def _int8_samples(

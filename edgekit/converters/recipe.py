@@ -10,6 +10,7 @@ import msgspec
 
 from edgekit import targets
 from edgekit.bundle import read_bundle
+from edgekit.converters.quantize import INT8_STEPS
 from edgekit.errors import DataError, InputError, UsageError, expect_one_of
 from edgekit.specs import PRECISIONS, TASKS, Preprocess, Task
 
@@ -28,6 +29,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         input_shape: fixes open dimensions, batch first.
         max_drop: largest loss of the task's metric that is accepted, 0..1.
         calibration_samples: most samples used for calibration, spread over the set.
+        int8_steps: what is done to a Keras model before it is made int8, of
+            `edgekit.converters.quantize.INT8_STEPS`; empty: TensorFlow's converter alone.
         golden_frames: keep the raw frames of the golden samples in the bundle.
     """
 
@@ -41,6 +44,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     input_shape: tuple[int, ...] | None = None
     max_drop: float | None = None
     calibration_samples: int = 512
+    int8_steps: tuple[str, ...] = INT8_STEPS
     golden_frames: bool = True
 
     def check(self) -> Recipe:
@@ -61,6 +65,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise UsageError(
                 f"`calibration_samples` must be at least 1; got {self.calibration_samples}"
             )
+        for step in self.int8_steps:
+            expect_one_of("int8_steps", step, INT8_STEPS)
         if self.input_shape is not None and (
             len(self.input_shape) < 2 or min(self.input_shape) < 1 or self.input_shape[0] != 1
         ):
@@ -118,6 +124,11 @@ def parse_drop(text: str) -> float:
         return float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError as error:
         raise UsageError(f"`max_drop` must look like 0.5%; got {text!r}") from error
+
+
+def parse_steps(text: str) -> tuple[str, ...]:
+    """Read `equalize,round`; `none` is no step."""
+    return () if text == "none" else tuple(text.split(","))
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

@@ -41,6 +41,8 @@ def conversion_report(
         )
     if summary.warnings:
         sections.append(Text(title="Warnings", text="\n\n".join(summary.warnings)))
+    if summary.notes:
+        sections.append(Text(title="How it was quantized", text="\n\n".join(summary.notes)))
     if summary.fallbacks:
         sections.append(
             Table(

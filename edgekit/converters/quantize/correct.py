@@ -1,0 +1,42 @@
+"""Empirical bias correction: quantization must not move the mean of a channel.
+
+After Nagel et al., ICCV 2019 (see `equalize`), section 4.2, with the means measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_STEPS = 255
+
+
+def mean_shift(
+    wanted: Sequence[NDArray[Any]], given: Sequence[NDArray[Any]]
+) -> NDArray[np.float64]:
+    """Return by how much each channel of `given` lies below `wanted`, on average.
+
+    Args:
+        wanted: batches of a float layer's output, channels last.
+        given: the same of the quantized layer.
+    """
+    axes = tuple(range(wanted[0].ndim - 1))
+    totals = [(w - g).sum(axis=axes, dtype=np.float64) for w, g in zip(wanted, given, strict=True)]
+    return np.asarray(sum(totals) / sum(w[..., 0].size for w in wanted))
+
+
+def fake_quantized(batches: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Return float batches as int8 would hold them, with the range from min to max over all."""
+    low = min(0.0, *(float(batch.min()) for batch in batches))
+    high = max(0.0, *(float(batch.max()) for batch in batches))
+    if high == low:
+        return list(batches)
+    step = (high - low) / _STEPS
+    zero = round(-low / step)
+    return [
+        ((np.clip(np.round(b / step) + zero, 0, _STEPS) - zero) * step).astype(np.float32)
+        for b in batches
+    ]

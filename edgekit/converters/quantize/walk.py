@@ -1,0 +1,231 @@
+"""Run a graph layer by layer over a calibration set, as the float and as the quantized model.
+
+All samples pass one layer before any passes the next: so a layer can be changed for good once,
+on what the quantized layers before it really give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters.quantize.correct import fake_quantized, mean_shift
+from edgekit.converters.quantize.graph import Graph, Step
+from edgekit.converters.quantize.linear import kind_of, patches, set_weights, to_columns, weights_of
+from edgekit.converters.quantize.rounding import rounded_kernel
+from edgekit.errors import require
+
+Array = NDArray[Any]
+Batches = list[Array]
+Progress = Callable[[str, int, int], None]
+
+MEMORY_LIMIT = 512 << 20
+_MOST_PATCHES = 40_000
+_MOST_INPUTS = 4_608  # 3 x 3 x 512: the inverse of its moments takes seconds and 0.2 GB
+_BATCH_LIMIT = 8 << 20
+_SUMS = ("Add", "Subtract", "Multiply", "Maximum", "Minimum", "Average")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A bounded part of a calibration set.
+
+    Attributes:
+        batches: for each of the graph's inputs, the batches.
+        kept: samples in them.
+        seen: samples in the set.
+    """
+
+    batches: list[Batches]
+    kept: int
+    seen: int
+
+
+def draw(graph: Graph, samples: Iterable[tuple[Array, ...]]) -> Samples:
+    """Keep as many samples as the walk has memory for, drawn evenly from the set."""
+    per_sample = _bytes_alive(graph)
+    most = max(1, MEMORY_LIMIT // per_sample)
+    random = np.random.default_rng(0)
+    kept: list[tuple[Array, ...]] = []
+    seen = 0
+    for seen, sample in enumerate(samples, 1):
+        if len(kept) < most:
+            kept.append(sample)
+        elif (place := int(random.integers(seen))) < most:
+            kept[place] = sample
+    random.shuffle(kept)
+    size = int(np.clip(_BATCH_LIMIT // per_sample, 1, 64))
+    batches = [
+        [np.concatenate(arrays[start : start + size]) for start in range(0, len(kept), size)]
+        for arrays in zip(*kept, strict=True)
+    ]
+    return Samples(batches, len(kept), seen)
+
+
+def channel_ranges(
+    graph: Graph, samples: Samples, on_progress: Progress
+) -> dict[int, NDArray[Any]]:
+    """Return the largest |value| of each channel of the tensors that will be int8, by id."""
+    fused = fused_tensors(graph)
+    ranges: dict[int, NDArray[Any]] = {}
+    values = _Values(graph, samples)
+    for number, step in enumerate(graph.steps, 1):
+        for tensor, batches in zip(step.outputs, values.run(step), strict=True):
+            values.keep(tensor, batches)
+            if id(tensor) not in fused and batches[0].dtype.kind == "f":
+                axes = tuple(range(batches[0].ndim - 1))
+                ranges[id(tensor)] = np.max([np.abs(b).max(axis=axes) for b in batches], axis=0)
+        values.release(step)
+        on_progress("equalize", number, len(graph.steps))
+    return ranges
+
+
+def compensate(
+    graph: Graph, samples: Samples, *, rounds: bool, corrects: bool, on_progress: Progress
+) -> tuple[str, ...]:
+    """Round the weights and correct the biases of `graph` in place, in the order of the layers.
+
+    Args:
+        graph: folded; its weights are the float ones.
+        samples: as `draw` gives them.
+        rounds: adapt the rounding; else weights are only rounded to the nearest, to correct.
+        corrects: correct the biases.
+        on_progress: called with ("round and correct", layers done, layers).
+
+    Returns:
+        What was not rounded, and why.
+    """
+    fused = fused_tensors(graph)
+    wanted, given = _Values(graph, samples), _Values(graph, samples)
+    for tensor in graph.inputs:
+        given.keep(tensor, _as_int8(given.of(tensor)))
+    notes = []
+    for number, step in enumerate(graph.steps, 1):
+        targets = wanted.run(step)
+        is_linear = kind_of(step.layer) is not None and len(step.inputs) == 1
+        if is_linear:
+            notes += _round(step, given.of(step.inputs[0]), rounds)
+        results = given.run(step)
+        if is_linear and corrects:
+            kernel, bias = weights_of(step.layer)
+            shift = mean_shift(targets[0], results[0])
+            set_weights(step.layer, kernel, bias + shift)
+            results = [[batch + shift.astype(np.float32) for batch in results[0]]]
+        for tensor, target, result in zip(step.outputs, targets, results, strict=True):
+            wanted.keep(tensor, target)
+            given.keep(tensor, result if id(tensor) in fused else _as_int8(result))
+        wanted.release(step)
+        given.release(step)
+        on_progress("round and correct", number, len(graph.steps))
+    return tuple(notes)
+
+
+def fused_tensors(graph: Graph) -> set[int]:
+    """Return the ids of tensors that the converter fuses away: what only a ReLU reads."""
+    users = graph.users()
+    return {
+        id(step.outputs[0])
+        for step in graph.steps
+        if (kind_of(step.layer) is not None or type(step.layer).__name__ in _SUMS)
+        and len(readers := users.get(id(step.outputs[0]), [])) == 1
+        and readers[0] is not None
+        and _is_fused_relu(readers[0].layer)
+    }
+
+
+def _is_fused_relu(layer: Any) -> bool:
+    activations = require("keras", "convert").activations
+    if type(layer).__name__ == "ReLU":
+        return layer.max_value in (None, 6, 1) and not layer.negative_slope and not layer.threshold
+    is_activation = type(layer).__name__ == "Activation"
+    return is_activation and layer.activation in (activations.relu, activations.relu6)
+
+
+def _round(step: Step, inputs: Batches, adaptively: bool) -> list[str]:
+    """Set the step's kernel to a rounded one; returns why that was not adaptive, if so."""
+    layer = step.layer
+    kernel, bias = weights_of(layer)
+    width = to_columns(layer, kernel).shape[1]
+    moments = None
+    if adaptively and width <= _MOST_INPUTS:
+        moments = _moments(layer, inputs)
+    set_weights(layer, rounded_kernel(layer, moments), bias)
+    if moments is None and adaptively:
+        reason = f"{width} weights go into one output, and at most {_MOST_INPUTS} are adapted"
+        return [f"{layer.name}: weights rounded to the nearest, since {reason}"]
+    return []
+
+
+def _moments(layer: Any, inputs: Batches) -> Array:
+    random = np.random.default_rng(0)
+    quota = -(-_MOST_PATCHES // len(inputs))
+    total: Any = 0
+    for batch in inputs:
+        rows = patches(layer, batch, quota, random)
+        total = total + (rows.swapaxes(1, 2) @ rows).astype(np.float64)
+    return np.asarray(total)
+
+
+def _as_int8(batches: Batches) -> Batches:
+    return fake_quantized(batches) if batches[0].dtype.kind == "f" else batches
+
+
+class _Values:
+    """Batches of the tensors that are still needed."""
+
+    def __init__(self, graph: Graph, samples: Samples) -> None:
+        self._left = {key: len(users) for key, users in graph.users().items()}
+        self._batches: dict[int, Batches] = {
+            id(tensor): batches
+            for tensor, batches in zip(graph.inputs, samples.batches, strict=True)
+        }
+
+    def of(self, tensor: Any) -> Batches:
+        return self._batches[id(tensor)]
+
+    def keep(self, tensor: Any, batches: Batches) -> None:
+        self._batches[id(tensor)] = batches
+
+    def run(self, step: Step) -> list[Batches]:
+        """Return the batches of each of the step's outputs."""
+        columns = list(self._run(step))
+        return [list(batches) for batches in zip(*columns, strict=True)]
+
+    def _run(self, step: Step) -> Iterator[list[Array]]:
+        tensors = step.inputs
+        for batch in zip(*(self.of(tensor) for tensor in tensors), strict=True):
+            values = {id(t): value for t, value in zip(tensors, batch, strict=True)}
+            yield [np.asarray(result) for result in step.run(values)]
+
+    def release(self, step: Step) -> None:
+        """Forget what no later step needs."""
+        for tensor in [*step.inputs, *step.outputs]:
+            self._left.setdefault(id(tensor), 0)
+        for tensor in step.inputs:
+            self._left[id(tensor)] -= 1
+        for tensor in [*step.inputs, *step.outputs]:
+            if self._left[id(tensor)] <= 0:
+                self._batches.pop(id(tensor), None)
+
+
+def _bytes_alive(graph: Graph) -> int:
+    """Return the most memory that one sample's tensors take at a time, in both models."""
+    left = {key: len(users) for key, users in graph.users().items()}
+    sizes = {id(tensor): _bytes(tensor) for tensor in graph.inputs}
+    most = sum(sizes.values())
+    for step in graph.steps:
+        sizes |= {id(tensor): _bytes(tensor) for tensor in step.outputs}
+        most = max(most, sum(sizes.values()))
+        for tensor in step.inputs:
+            left[id(tensor)] -= 1
+        for key in [key for key in sizes if left.get(key, 0) <= 0]:
+            del sizes[key]
+    return 2 * most
+
+
+def _bytes(tensor: Any) -> int:
+    return 4 * int(np.prod([size or 1 for size in tensor.shape[1:]], dtype=np.int64))
