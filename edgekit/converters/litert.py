@@ -81,7 +81,8 @@ def emit(
         samples = _int8_samples(source, calibration, on_progress)
     notes: tuple[str, ...] = ()
     if samples is not None and isinstance(source, FrozenGraph) and not source.has_loops:
-        source, notes = _prepared(source, samples, int8_steps, on_progress)
+        first_pass = _int8_samples(source, calibration, on_progress, "read samples")
+        source, notes = _prepared(source, first_pass, int8_steps, on_progress)
     if on_progress is not None:
         on_progress("convert", 0, 0)
     if isinstance(source, TfliteSource):
@@ -121,7 +122,10 @@ def _prepared(
 
 
 def _int8_samples(
-    source: SourceModel, calibration: Calibration | None, on_progress: Progress | None
+    source: SourceModel,
+    calibration: Calibration | None,
+    on_progress: Progress | None,
+    phase: str = "calibrate",
 ) -> Calibration:
     """Return the calibration set as passes that are checked and counted."""
     if calibration is None:
@@ -141,7 +145,7 @@ def _int8_samples(
                 raise DataError(f"calibration sample {done} holds NaN or infinite values")
             yield arrays
             if on_progress is not None:
-                on_progress("calibrate", done, 0)
+                on_progress(phase, done, 0)
         if not done:
             raise DataError("the calibration set is empty; int8 needs some 100 typical samples")
 

@@ -101,34 +101,11 @@ def flatten(model: Any, inputs: Sequence[TensorSpec]) -> tuple[Graph, tuple[str,
     Raises:
         Unsupported: a model or layer that cannot be copied.
     """
-    keras = _keras()
-    symbols = [
-        keras.Input(batch_shape=(None, *spec.shape[1:]), dtype=spec.dtype) for spec in inputs
-    ]
-    graph = Graph(symbols)
-    names: set[str] = set()
-    calls: dict[str, int] = {}
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(layer, keras.Model):
-            flat = _inline(layer, keras.tree.flatten(args), call)
-            return keras.tree.pack_sequence_as(layer.output, flat)
-        if isinstance(layer, keras.layers.InputLayer):
-            return args[0] if args else layer.output
-        copy = _copy(layer, names)
-        try:
-            result = graph.call(copy, *args, **kwargs)
-            if isinstance(layer, keras.Layer):
-                _give_weights(copy, layer)
-                calls[layer.path] = calls.get(layer.path, 0) + bool(layer.weights)
-        except Exception as error:
-            raise Unsupported(f"{layer.name} ({type(layer).__name__}): {error}") from error
-        return result
-
-    graph.outputs = _inline(model, symbols, call)
+    copier = _Copier()
+    graph = copier.copy(model, [((None, *spec.shape[1:]), spec.dtype) for spec in inputs])
     return graph, tuple(
         f"{path} is called {count} times; each call gets weights of its own"
-        for path, count in calls.items()
+        for path, count in copier.calls.items()
         if count > 1
     )
 
@@ -144,16 +121,24 @@ def rebuild(
             it calls layers on the new graph and returns the result.
     """
     keras = _keras()
-    symbols = [keras.Input(batch_shape=t.shape, dtype=t.dtype) for t in graph.inputs]
-    new = Graph(symbols)
-    values = {id(old): symbol for old, symbol in zip(graph.inputs, symbols, strict=True)}
+    new = Graph([keras.Input(batch_shape=t.shape, dtype=t.dtype) for t in graph.inputs])
+    new.outputs = _replay(graph, new, new.inputs, emit)
+    return new
+
+
+def _replay(
+    graph: Graph,
+    new: Graph,
+    tensors: list[Any],
+    emit: Callable[[Graph, Step, tuple[Any, ...], dict[str, Any]], Any],
+) -> list[Any]:
+    values = {id(old): tensor for old, tensor in zip(graph.inputs, tensors, strict=True)}
     for step in graph.steps:
         args, kwargs = _swapped((step.args, step.kwargs), values)
         result = emit(new, step, args, kwargs)
         for old, tensor in zip(step.outputs, _tensors(result), strict=True):
             values[id(old)] = tensor
-    new.outputs = [values[id(tensor)] for tensor in graph.outputs]
-    return new
+    return [values[id(tensor)] for tensor in graph.outputs]
 
 
 def copy_of(layer: Any, **changes: Any) -> Any:
@@ -176,21 +161,62 @@ def run(graph: Graph, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     return [np.asarray(output) for output in _keras().tree.flatten(outputs)]
 
 
-def _inline(model: Any, tensors: list[Any], call: Callable[..., Any]) -> list[Any]:
-    """Run a model's layers through `call`; returns its outputs, flat."""
-    keras = _keras()
-    is_graph = isinstance(model, keras.Sequential) or bool(getattr(model, "operations", None))
-    if not is_graph or not model.inputs:
-        raise Unsupported(
-            f"{model.name} ({type(model).__name__}) is written as Python code, not as a graph of "
-            "layers"
+class _Copier:
+    """Copies a model and the models in it.
+
+    Attributes:
+        calls: how often each layer with weights was called, by its path.
+    """
+
+    def __init__(self) -> None:
+        self.calls: dict[str, int] = {}
+        self._names: set[str] = set()
+
+    def copy(self, model: Any, inputs: Sequence[tuple[tuple[int | None, ...], Any]]) -> Graph:
+        """Return a graph of a model's layers for inputs of these shapes and dtypes."""
+        keras = _keras()
+        is_graph = isinstance(model, keras.Sequential) or hasattr(model, "operations")
+        if not is_graph or not model.inputs:
+            raise Unsupported(
+                f"{model.name} ({type(model).__name__}) is written as Python code, not as a graph "
+                "of layers"
+            )
+        graph = Graph([keras.Input(batch_shape=shape, dtype=dtype) for shape, dtype in inputs])
+
+        def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            return self._call(graph, layer, args, kwargs)
+
+        # A view without compile state; it shares the layers and adds no calls to them.
+        view = keras.Model(list(model.inputs), list(model.outputs))
+        clone = keras.models.clone_model(
+            view,
+            input_tensors=list(graph.inputs),
+            clone_function=lambda layer: layer,
+            call_function=call,
         )
-    # A view without compile state; it shares the layers and adds no calls to them.
-    view = keras.Model(list(model.inputs), list(model.outputs))
-    outputs = keras.models.clone_model(
-        view, input_tensors=list(tensors), clone_function=lambda layer: layer, call_function=call
-    ).outputs
-    return list(outputs)
+        graph.outputs = list(clone.outputs)
+        return graph
+
+    def _call(self, graph: Graph, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        keras = _keras()
+        if isinstance(layer, keras.Model):
+            tensors = keras.tree.flatten(args)
+            inner = self.copy(layer, [(tensor.shape, tensor.dtype) for tensor in tensors])
+            outputs = _replay(inner, graph, tensors, _same_layer)
+            return keras.tree.pack_sequence_as(layer.output, outputs)
+        copy = _copy(layer, self._names)
+        try:
+            result = graph.call(copy, *args, **kwargs)
+            if isinstance(layer, keras.Layer):
+                _give_weights(copy, layer)
+                self.calls[layer.path] = self.calls.get(layer.path, 0) + bool(layer.weights)
+        except Exception as error:
+            raise Unsupported(f"{layer.name} ({type(layer).__name__}): {error}") from error
+        return result
+
+
+def _same_layer(graph: Graph, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return graph.call(step.layer, *args, **kwargs)
 
 
 def _copy(layer: Any, names: set[str]) -> Any:

@@ -99,7 +99,7 @@ def from_columns(layer: Any, columns: Array) -> Array:
     """Return columns in the kernel's shape; undoes `to_columns`."""
     shape, kind = tuple(layer.kernel.shape), kind_of(layer)
     if kind in _TRANSPOSED:
-        return columns[0].T.reshape(shape)
+        return np.asarray(columns[0].T.reshape(shape))
     return np.asarray(columns.transpose(1, 0, 2).reshape(shape))
 
 
