@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgekit.converters.quantize.graph import Graph, Step
 from edgekit.converters.quantize.linear import (
     is_depthwise,
+    is_linear,
     kind_of,
     out_channels,
     output_range,
@@ -101,7 +102,7 @@ def groups_of(graph: Graph) -> list[Group]:
         group(tensor).pinned.append(_BORDER)
     users = graph.users()
     for step in graph.steps:
-        if kind_of(step.layer) is not None and len(step.args) == 1 and not step.kwargs:
+        if is_linear(step):
             group(step.inputs[0]).readers.append(step)
             group(step.outputs[0]).makers.append(step)
         elif _lets_through(step, users):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgekit.converters.quantize.graph import Graph, Step, copy_of, rebuild, repeat
 from edgekit.converters.quantize.linear import (
+    is_linear,
     kind_of,
     per_input,
     per_output,
@@ -51,7 +52,7 @@ def fold(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
             return new.call(
                 keras.layers.GlobalAveragePooling2D(keepdims=True, name=step.layer.name), *args
             )
-        if kind_of(step.layer) is None or kwargs or len(args) != 1:
+        if not is_linear(step):
             return repeat(new, step, args, kwargs)
         kernel, bias = weights_of(step.layer)
         if step in plan.before:
@@ -111,21 +112,15 @@ def _kept_axis(step: Step) -> int:
     return int(axis) % len(step.inputs[0].shape)
 
 
-def _is_linear(step: Step) -> bool:
-    known = kind_of(step.layer) is not None or type(step.layer).__name__ in _SEPARABLE
-    return known and not step.kwargs and len(step.args) == 1
-
-
 def _takes_after(step: Step) -> bool:
     keras = require("keras", "convert")
-    return _is_linear(step) and step.layer.activation in (None, keras.activations.linear)
+    known = is_linear(step) or type(step.layer).__name__ in _SEPARABLE
+    return known and step.layer.activation in (None, keras.activations.linear)
 
 
 def _takes_before(step: Step, normalization: Step) -> bool:
     """Whether a layer can take a normalization of its input exactly: zeros in the padding cannot."""
-    if kind_of(step.layer) is None or not _is_linear(step):
-        return False
-    if "Transpose" in type(step.layer).__name__:
+    if not is_linear(step) or "Transpose" in type(step.layer).__name__:
         return False
     if kind_of(step.layer) == "Dense":
         return True

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.quantize.graph import Step
 from edgekit.errors import require
 
 Array = NDArray[Any]
@@ -25,6 +26,11 @@ def kind_of(layer: Any) -> str | None:
     name = type(layer).__name__
     known = name in KINDS and type(layer) is getattr(require("keras", "convert").layers, name)
     return name if known else None
+
+
+def is_linear(step: Step) -> bool:
+    """Whether a step is a plain call of a layer of `KINDS` on one tensor."""
+    return kind_of(step.layer) is not None and len(step.args) == 1 and not step.kwargs
 
 
 def is_depthwise(layer: Any) -> bool:

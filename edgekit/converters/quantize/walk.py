@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from edgekit.converters.quantize.correct import fake_quantized, mean_shift
 from edgekit.converters.quantize.graph import Graph, Step
-from edgekit.converters.quantize.linear import kind_of, patches, set_weights, to_columns, weights_of
+from edgekit.converters.quantize.linear import (
+    is_linear,
+    patches,
+    set_weights,
+    to_columns,
+    weights_of,
+)
 from edgekit.converters.quantize.rounding import rounded_kernel
 from edgekit.errors import require
 
@@ -106,11 +112,10 @@ def compensate(
     notes = []
     for number, step in enumerate(graph.steps, 1):
         targets = wanted.run(step)
-        is_linear = kind_of(step.layer) is not None and len(step.inputs) == 1
-        if is_linear:
+        if is_linear(step):
             notes += _round(step, given.of(step.inputs[0]), rounds)
         results = given.run(step)
-        if is_linear and corrects:
+        if is_linear(step) and corrects:
             kernel, bias = weights_of(step.layer)
             shift = mean_shift(targets[0], results[0])
             set_weights(step.layer, kernel, bias + shift)
@@ -130,7 +135,7 @@ def fused_tensors(graph: Graph) -> set[int]:
     return {
         id(step.outputs[0])
         for step in graph.steps
-        if (kind_of(step.layer) is not None or type(step.layer).__name__ in _SUMS)
+        if (is_linear(step) or type(step.layer).__name__ in _SUMS)
         and len(readers := users.get(id(step.outputs[0]), [])) == 1
         and readers[0] is not None
         and _is_fused_relu(readers[0].layer)
