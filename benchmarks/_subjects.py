@@ -97,14 +97,20 @@ def picture() -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(coarse, (1280, 720), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
+def development_data(name: str) -> Path | None:
+    """Return a file of the development data, which is not part of EdgeKit, or None without it."""
+    file = Path(os.environ.get("EDGEKIT_DATA") or ROOT.parent / "shared" / "data") / name
+    return file if file.is_file() else None
+
+
 def video() -> Path:
     """Return a 1280x720 video file: the development data's h264, or one that is made here.
 
     OpenCV's own packages cannot write h264: what is made here is MPEG-4 part 2.
     """
-    folder = Path(os.environ.get("EDGEKIT_DATA") or ROOT.parent / "shared" / "data")
-    if (folder / _VIDEO).is_file():
-        return folder / _VIDEO
+    there = development_data(_VIDEO)
+    if there is not None:
+        return there
     path = RESULTS / "moving_noise_1280x720.mp4"
     if not path.is_file():
         RESULTS.mkdir(exist_ok=True)

@@ -1,12 +1,15 @@
 """int8 against the float model it was made of: what the conversion costs in answers.
 
-Ours: the `int8` of `edgekit.convert` for a Keras model (`equalize,round,correct`). Peers:
-TensorFlow's converter alone on the same model and samples, and ai-edge-quantizer's static recipe
-with its own calibration on the float `.tflite`. ResNet-8 on CIFAR-10 from the development data, 512 calibration
-images, 2,000 test images; and a small MobileNet with ReLU, trained here on the same data for a
-minute, as it is and with its channels made uneven (factors exp(normal(0, 1.2)) that cancel out
-between layers, so that the float function stays), its logits compared. The largest difference of
-that rescaled float model to the trained one is checked.
+Ours: the `int8` of `edgekit.convert` for a Keras model (`equalize,round,correct`).
+
+Peer: TensorFlow's converter alone on the same model and samples, and ai-edge-quantizer's static
+recipe with its own calibration on the float `.tflite`.
+
+ResNet-8 on CIFAR-10 from the development data, 512 calibration images, 2,000 test images; and a
+small MobileNet with ReLU, trained here on the same data for a minute, as it is and with its channels
+made uneven (factors exp(normal(0, 1.2)) that cancel out between layers, so that the float function
+stays), its logits compared. The largest difference of that rescaled float model to the trained one
+is checked.
 
 It must show: ResNet-8 at least 86.2 % right and 98.5 % of the answers those of the float model; the
 uneven net at least 28 dB signal to noise, where the peers lose it. Seconds are wall time, for
@@ -15,11 +18,9 @@ information. Without the development data or TensorFlow there are no rows.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from benchmarks._measure import Effort, Row, Spread
-from benchmarks._subjects import RESULTS, ROOT
+from benchmarks._subjects import RESULTS, development_data
 
 Array = NDArray[Any]
 _SIGMA = 1.2
@@ -35,20 +36,22 @@ _EPOCHS = 12
 
 
 def measure(effort: Effort) -> list[Row]:
-    folder = Path(os.environ.get("EDGEKIT_DATA") or ROOT.parent / "shared" / "data")
-    if find_spec("tensorflow") is None or not (folder / "cifar10_dev.npz").is_file():
-        print(f"note: quantization needs TensorFlow and the development data; {folder} has none")
+    file = development_data("cifar10_dev.npz")
+    if file is None or find_spec("tensorflow") is None:
+        print(
+            "note: quantization needs TensorFlow and the development data; set EDGEKIT_DATA to it"
+        )
         return []
     import keras
 
-    data = np.load(folder / "cifar10_dev.npz")
+    data = np.load(file)
     calibration, test = (data[name].astype("float32") for name in ("x_calib", "x_test"))
     labels = data["y_test"]
     if effort == "tiny":
         calibration, test, labels = calibration[:16], test[:64], labels[:64]
     spread = np.linspace(0, len(calibration) - 1, 512).round().astype(int)
     calibration = calibration[np.unique(spread)]
-    resnet = keras.models.load_model(folder / "pretrainedResnet.h5", compile=False)
+    resnet = keras.models.load_model(file.with_name("pretrainedResnet.h5"), compile=False)
     rows = _resnet_rows(resnet, calibration, test, labels, is_judged=effort != "tiny")
     trained = _trained(data, epochs=1 if effort == "tiny" else _EPOCHS)
     for sigma in (0.0, _SIGMA):

@@ -11,9 +11,9 @@ The time to convert and for one sequence (one thread) is for information.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,18 @@ import numpy as np
 
 import edgekit
 from benchmarks._measure import Effort, Row, Spread, in_turns, on_clock
+from benchmarks._subjects import development_data
 from edgekit.runtime.backends.litert import Backend
 
 _LIMITS = {"fp32": 99.9, "int8": 97.0}
 
 
 def measure(effort: Effort) -> list[Row]:
-    folder = os.environ.get("EDGEKIT_DATA")
-    if folder is None:
-        print("recurrent: left out, set EDGEKIT_DATA to the folder of mnist_rows_dev.npz")
+    file = development_data("mnist_rows_dev.npz")
+    if file is None or find_spec("tensorflow") is None:
+        print("note: recurrent needs TensorFlow and the development data (EDGEKIT_DATA)")
         return []
-    data = np.load(Path(folder) / "mnist_rows_dev.npz")
+    data = np.load(file)
     return [row for name in _BODIES for row in _measure(name, data, effort)]
 
 
