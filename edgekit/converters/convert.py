@@ -32,6 +32,7 @@ from edgekit.converters.assemble import (
     provenance_of,
 )
 from edgekit.converters.isolated import Progress
+from edgekit.converters.job import GOLDEN_SAMPLES, PARITY_SAMPLES, Job, check_settings, open_job
 from edgekit.converters.quantize import INT8_STEPS
 from edgekit.converters.recipe import Recipe, read_labels, recipe_of
 from edgekit.converters.report import conversion_report
@@ -51,34 +52,6 @@ from edgekit.specs import Preprocess, Task, class_count
 
 if TYPE_CHECKING:
     import keras
-
-_GOLDEN_SAMPLES = 4
-_PARITY_SAMPLES = 64
-
-
-class _Job(msgspec.Struct, frozen=True):
-    """What a conversion works on, opened and checked."""
-
-    recipe: Recipe
-    source: SourceModel
-    preprocess: Preprocess
-    calibration: Dataset | None
-    evaluation: Dataset | None
-    labels: tuple[str, ...]
-
-    @property
-    def samples(self) -> Dataset:
-        """Real samples where there are any, to compare and to keep as golden ones."""
-        return (
-            self.calibration
-            or self.evaluation
-            or synthetic(self.preprocess, self.source.inputs, _GOLDEN_SAMPLES)
-        )
-
-    def unlabelled(self, count: int) -> Dataset:
-        """Samples for parity alone: accuracy on what calibrated the model would flatter it."""
-        return msgspec.structs.replace(subset(self.samples, count), labels=None)
-
 
 class ConversionSummary(msgspec.Struct, frozen=True):
     """What a conversion did and cost; `docs/json.md` describes the fields."""
@@ -208,35 +181,17 @@ def convert_with(
     """Convert `model` as `recipe` says; what can be refused early is refused early."""
     started_s = time.perf_counter()
     say = on_progress or (lambda phase, done, total: None)
-    _check_settings(recipe.check(), data, eval_data)
+    check_settings(recipe.check(), model, data, eval_data)
     check_destination(out)
-    calibration = None if data is None else load_data(data)
-    evaluation = None if eval_data is None else load_data(eval_data)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         scratch = Path(folder)
         say("reading the model", 0, 0)
-        source = open_source(
-            model, scratch=scratch, input_shape=recipe.input_shape, custom_objects=custom_objects
-        )
-        declared = Preprocess.parse(recipe.preprocess or "raw")
-        if not source.inputs[0].is_image and any(spec.is_image for spec in source.inputs[1:]):
-            raise ModelError(
-                "the model takes a picture, but not as its first input; build it with the picture "
-                "first: only that one is preprocessed"
-            )
-        job = _Job(
-            recipe,
-            source,
-            declared.for_input(source.inputs[0]),
-            calibration,
-            evaluation,
-            _labels(recipe, calibration, evaluation),
-        )
+        job = open_job(recipe, model, data, eval_data, custom_objects, scratch)
         say(f"compiling to {recipe.precision}", 0, 0)
         emitted = litert.emit(
-            source,
+            job.source,
             recipe.precision,
-            _calibration_inputs(job),
+            job.calibration_inputs(),
             on_progress,
             recipe.int8_steps,
         )
@@ -245,9 +200,9 @@ def convert_with(
             draft = _draft(job, model, backend, emitted)
             opened = Model(Bundle(scratch, draft, job.labels), backend, "litert")
             comparison = compare_with_source(
-                source,
+                job.source,
                 opened,
-                evaluation or job.unlabelled(_PARITY_SAMPLES),
+                job.evaluation or job.unlabelled(PARITY_SAMPLES),
                 lambda done, total: say("comparing with the source", done, total),
             )
             summary = ConversionSummary(
@@ -259,7 +214,7 @@ def convert_with(
                 parity=comparison.parity,
                 accuracy=comparison.accuracy,
                 fallbacks=draft.fallbacks,
-                warnings=_warnings(job),
+                warnings=job.warnings(),
                 notes=emitted.notes,
                 failure=_missed_budget(recipe, comparison),
             )
@@ -268,31 +223,8 @@ def convert_with(
     return summary
 
 
-def _check_settings(recipe: Recipe, data: Any, eval_data: Any) -> None:
-    if recipe.precision == "int8" and data is None:
-        raise UsageError(
-            "`precision` int8 needs `data`, a calibration set of real samples "
-            "(100 to 500 are enough); nothing is calibrated on invented data"
-        )
-    if recipe.max_drop is not None and eval_data is None:
-        raise UsageError("`max_drop` needs `eval_data`, a labelled set to measure the drop on")
-
-
-def _labels(recipe: Recipe, *sets: Dataset | None) -> tuple[str, ...]:
-    if recipe.labels is not None:
-        return read_labels(recipe.labels) if isinstance(recipe.labels, str) else recipe.labels
-    return next((data.classes for data in sets if data is not None and data.classes), ())
-
-
-def _calibration_inputs(job: _Job) -> Callable[[], Any] | None:
-    if job.calibration is None:
-        return None
-    chosen = subset(job.calibration, job.recipe.calibration_samples)
-    return lambda: model_inputs(chosen, job.preprocess, job.source.inputs)
-
-
-def _draft(job: _Job, model: Any, backend: Backend, emitted: litert.Emitted) -> Manifest:
-    few = islice(model_inputs(job.samples, job.preprocess, job.source.inputs), _GOLDEN_SAMPLES)
+def _draft(job: Job, model: Any, backend: Backend, emitted: litert.Emitted) -> Manifest:
+    few = islice(model_inputs(job.samples, job.preprocess, job.source.inputs), GOLDEN_SAMPLES)
     outputs = [job.source.predict(inputs)[0] for inputs in few]
     labelled = next((d.labels for d in (job.evaluation, job.calibration) if d is not None), None)
     spec = job.source.outputs[0]
@@ -316,24 +248,6 @@ def _draft(job: _Job, model: Any, backend: Backend, emitted: litert.Emitted) -> 
     )
 
 
-def _warnings(job: _Job) -> tuple[str, ...]:
-    found = []
-    if job.preprocess.size is not None and job.recipe.preprocess is None:
-        found.append(
-            "no preprocess was given: frames go in as raw RGB 0..255; if the model was trained "
-            "otherwise its predictions will be wrong"
-        )
-    for data in (job.calibration, job.evaluation):
-        sample = None if data is None else data.read(0)
-        if data is not None and (isinstance(sample, tuple) or sample.dtype != "uint8"):  # type: ignore[union-attr]
-            found.append(f"{data.name} holds model inputs, taken as they are, not preprocessed")
-    if job.calibration is None and job.evaluation is None:
-        found.append(
-            "no data was given: parity and golden samples come from seeded synthetic inputs"
-        )
-    return tuple(found)
-
-
 def _missed_budget(recipe: Recipe, comparison: Comparison) -> str | None:
     accuracy = comparison.accuracy
     # A share of n samples moves in steps of 1/n: rounding must not decide.
@@ -349,14 +263,14 @@ def _missed_budget(recipe: Recipe, comparison: Comparison) -> str | None:
 
 def _write(
     out: Path,
-    job: _Job,
+    job: Job,
     model: Model,
     content: bytes,
     summary: ConversionSummary,
     comparison: Comparison,
 ) -> None:
     """Write the bundle with everything that was measured."""
-    samples = golden_samples(model, subset(job.samples, _GOLDEN_SAMPLES), job.recipe.golden_frames)
+    samples = golden_samples(model, subset(job.samples, GOLDEN_SAMPLES), job.recipe.golden_frames)
     manifest = msgspec.structs.replace(
         model.bundle.manifest,
         golden=Golden(

@@ -1,0 +1,117 @@
+"""What a conversion works on: model, sets and settings, opened and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from numpy.typing import NDArray
+
+from edgekit.converters.recipe import Recipe, read_labels
+from edgekit.converters.samples import model_inputs, subset, synthetic
+from edgekit.converters.sources import SourceModel, open_source
+from edgekit.data import Dataset, load_data
+from edgekit.errors import ModelError, UsageError
+from edgekit.specs import Preprocess
+
+GOLDEN_SAMPLES = 4
+PARITY_SAMPLES = 64
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What a conversion works on, opened and checked."""
+
+    recipe: Recipe
+    source: SourceModel
+    preprocess: Preprocess
+    calibration: Dataset | None
+    evaluation: Dataset | None
+    labels: tuple[str, ...]
+
+    @property
+    def samples(self) -> Dataset:
+        """Real samples where there are any, to compare and to keep as golden ones."""
+        return (
+            self.calibration
+            or self.evaluation
+            or synthetic(self.preprocess, self.source.inputs, GOLDEN_SAMPLES)
+        )
+
+    def unlabelled(self, count: int) -> Dataset:
+        """Samples for parity alone: accuracy on what calibrated the model would flatter it."""
+        return msgspec.structs.replace(subset(self.samples, count), labels=None)
+
+    def calibration_inputs(self) -> Callable[[], Iterator[tuple[NDArray[Any], ...]]] | None:
+        """Return what starts a pass over the calibration set, or None without one."""
+        if self.calibration is None:
+            return None
+        chosen = subset(self.calibration, self.recipe.calibration_samples)
+        return lambda: model_inputs(chosen, self.preprocess, self.source.inputs)
+
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know before trusting the result."""
+        found = []
+        if self.preprocess.size is not None and self.recipe.preprocess is None:
+            found.append(
+                "no preprocess was given: frames go in as raw RGB 0..255; if the model was trained "
+                "otherwise its predictions will be wrong"
+            )
+        for data in (self.calibration, self.evaluation):
+            sample = None if data is None else data.read(0)
+            if data is not None and (isinstance(sample, tuple) or sample.dtype != "uint8"):  # type: ignore[union-attr]
+                found.append(f"{data.name} holds model inputs, taken as they are, not preprocessed")
+        if self.calibration is None and self.evaluation is None:
+            found.append(
+                "no data was given: parity and golden samples come from seeded synthetic inputs"
+            )
+        return tuple(found)
+
+
+def check_settings(recipe: Recipe, model: Any, data: Any, eval_data: Any) -> None:
+    """Raise `UsageError` for sets that are missing; nothing has been read yet."""
+    may_be_int8 = isinstance(model, str | Path) and Path(model).suffix.lower() == ".tflite"
+    if recipe.precision == "int8" and data is None and not may_be_int8:
+        raise UsageError(
+            "`precision` int8 needs `data`, a calibration set of real samples "
+            "(100 to 500 are enough); nothing is calibrated on invented data"
+        )
+    if recipe.max_drop is not None and eval_data is None:
+        raise UsageError("`max_drop` needs `eval_data`, a labelled set to measure the drop on")
+
+
+def open_job(
+    recipe: Recipe,
+    model: Any,
+    data: Any,
+    eval_data: Any,
+    custom_objects: Mapping[str, Any] | None,
+    scratch: Path,
+) -> Job:
+    """Open the sets and the model; `scratch` is a folder that outlives the job.
+
+    Raises:
+        DataError: a set that cannot be used.
+        ModelError: a model that cannot be read.
+        UsageError: a preprocess that does not fit the model.
+    """
+    calibration = None if data is None else load_data(data)
+    evaluation = None if eval_data is None else load_data(eval_data)
+    source = open_source(
+        model, scratch=scratch, input_shape=recipe.input_shape, custom_objects=custom_objects
+    )
+    if not source.inputs[0].is_image and any(spec.is_image for spec in source.inputs[1:]):
+        raise ModelError(
+            "the model takes a picture, but not as its first input; build it with the picture "
+            "first: only that one is preprocessed"
+        )
+    preprocess = Preprocess.parse(recipe.preprocess or "raw").for_input(source.inputs[0])
+    labels = _labels(recipe, calibration, evaluation)
+    return Job(recipe, source, preprocess, calibration, evaluation, labels)
+
+
+def _labels(recipe: Recipe, *sets: Dataset | None) -> tuple[str, ...]:
+    if recipe.labels is not None:
+        return read_labels(recipe.labels) if isinstance(recipe.labels, str) else recipe.labels
+    return next((data.classes for data in sets if data is not None and data.classes), ())
