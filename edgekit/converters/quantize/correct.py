@@ -28,15 +28,14 @@ def mean_shift(
     return np.asarray(sum(totals) / sum(w[..., 0].size for w in wanted))
 
 
-def fake_quantized(batches: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Return float batches as int8 would hold them, with the range from min to max over all."""
+def fake_quantize(batches: list[NDArray[Any]]) -> None:
+    """Replace float batches by what int8 would hold, with the range from min to max over all."""
     low = min(0.0, *(float(batch.min()) for batch in batches))
     high = max(0.0, *(float(batch.max()) for batch in batches))
     if high == low:
-        return list(batches)
+        return
     step = (high - low) / _STEPS
     zero = round(-low / step)
-    return [
-        ((np.clip(np.round(b / step) + zero, 0, _STEPS) - zero) * step).astype(np.float32)
-        for b in batches
-    ]
+    for index, batch in enumerate(batches):  # one after the other: twice the set is much memory
+        whole = np.clip(np.round(batch / step) + zero, 0, _STEPS) - zero
+        batches[index] = (whole * step).astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters.quantize import INT8_STEPS
-from edgekit.converters.quantize.equalize import equalize
+from edgekit.converters.quantize.equalize import equalize, groups_of
 from edgekit.converters.quantize.fold import fold
 from edgekit.converters.quantize.graph import Graph, Unsupported, flatten, run
 from edgekit.converters.quantize.walk import (
@@ -82,7 +82,9 @@ def _prepare(
     notes = [_done(steps, drawn), *shared, *unfolded]
     _expect_same(source, graph, drawn, "folding")
     if "equalize" in steps:
-        notes += equalize(graph, channel_ranges(graph, drawn, on_progress))
+        is_of_use = any(group.readers and not group.pinned for group in groups_of(graph))
+        ranges = channel_ranges(graph, drawn, on_progress) if is_of_use else {}
+        notes += equalize(graph, ranges)
         _expect_same(source, graph, drawn, "equalization")
     if "round" in steps or "correct" in steps:
         rounds, corrects = "round" in steps, "correct" in steps

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.converters.quantize.correct import fake_quantized, mean_shift
+from edgekit.converters.quantize.correct import fake_quantize, mean_shift
 from edgekit.converters.quantize.graph import Graph, Step
 from edgekit.converters.quantize.linear import (
     is_linear,
@@ -108,7 +108,7 @@ def compensate(
     fused = fused_tensors(graph)
     wanted, given = _Values(graph, samples), _Values(graph, samples)
     for tensor in graph.inputs:
-        given.keep(tensor, _as_int8(given.of(tensor)))
+        _make_int8(given.of(tensor))
     notes = []
     for number, step in enumerate(graph.steps, 1):
         targets = wanted.run(step)
@@ -119,10 +119,13 @@ def compensate(
             kernel, bias = weights_of(step.layer)
             shift = mean_shift(targets[0], results[0])
             set_weights(step.layer, kernel, bias + shift)
-            results = [[batch + shift.astype(np.float32) for batch in results[0]]]
+            for index, batch in enumerate(results[0]):
+                results[0][index] = batch + shift.astype(np.float32)
         for tensor, target, result in zip(step.outputs, targets, results, strict=True):
             wanted.keep(tensor, target)
-            given.keep(tensor, result if id(tensor) in fused else _as_int8(result))
+            if id(tensor) not in fused:
+                _make_int8(result)
+            given.keep(tensor, result)
         wanted.release(step)
         given.release(step)
         on_progress("round and correct", number, len(graph.steps))
@@ -175,8 +178,9 @@ def _moments(layer: Any, inputs: Batches) -> Array:
     return np.asarray(total)
 
 
-def _as_int8(batches: Batches) -> Batches:
-    return fake_quantized(batches) if batches[0].dtype.kind == "f" else batches
+def _make_int8(batches: Batches) -> None:
+    if batches[0].dtype.kind == "f":
+        fake_quantize(batches)
 
 
 class _Values:
@@ -185,7 +189,7 @@ class _Values:
     def __init__(self, graph: Graph, samples: Samples) -> None:
         self._left = {key: len(users) for key, users in graph.users().items()}
         self._batches: dict[int, Batches] = {
-            id(tensor): batches
+            id(tensor): list(batches)
             for tensor, batches in zip(graph.inputs, samples.batches, strict=True)
         }
 
@@ -196,14 +200,17 @@ class _Values:
         self._batches[id(tensor)] = batches
 
     def run(self, step: Step) -> list[Batches]:
-        """Return the batches of each of the step's outputs."""
+        """Return the batches of each of the step's outputs; inputs last needed here are gone."""
         columns = list(self._run(step))
         return [list(batches) for batches in zip(*columns, strict=True)]
 
     def _run(self, step: Step) -> Iterator[list[Array]]:
-        tensors = step.inputs
-        for batch in zip(*(self.of(tensor) for tensor in tensors), strict=True):
-            values = {id(t): value for t, value in zip(tensors, batch, strict=True)}
+        keys = [id(tensor) for tensor in step.inputs]
+        last = {key for key in keys if self._left[key] == keys.count(key)}
+        for index in range(len(self._batches[keys[0]])):
+            values = {key: self._batches[key][index] for key in keys}
+            for key in last:
+                self._batches[key][index] = np.empty(0)
             yield [np.asarray(result) for result in step.run(values)]
 
     def release(self, step: Step) -> None:
@@ -221,15 +228,17 @@ def _bytes_alive(graph: Graph) -> int:
     """Return the most memory that one sample's tensors take at a time, in both models."""
     left = {key: len(users) for key, users in graph.users().items()}
     sizes = {id(tensor): _bytes(tensor) for tensor in graph.inputs}
-    most = sum(sizes.values())
+    most = 2 * sum(sizes.values())
     for step in graph.steps:
+        before = sum(sizes.values())
         sizes |= {id(tensor): _bytes(tensor) for tensor in step.outputs}
-        most = max(most, sum(sizes.values()))
         for tensor in step.inputs:
             left[id(tensor)] -= 1
         for key in [key for key in sizes if left.get(key, 0) <= 0]:
             del sizes[key]
-    return 2 * most
+        after = sum(sizes.values())
+        most = max(most, after + max(before, after))
+    return most
 
 
 def _bytes(tensor: Any) -> int:
