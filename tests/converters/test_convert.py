@@ -196,6 +196,7 @@ def test_segmentation_and_labels_of_the_wrong_count(keras, tmp_path):
         ({"labels": 7}, "a setting cannot be used: .*labels"),
         ({"max_drop": "much"}, "`max_drop` must look like 0.5%"),
         ({"input_shape": (2, 8, 8, 3)}, "`input_shape` must be 1xHxWxC"),
+        ({"int8_steps": ("polish",)}, "`int8_steps` must be one of equalize, round, correct"),
         ({"calibration_samples": 0}, "`calibration_samples` must be at least 1"),
         ({"max_drop": 2.0, "eval_data": "x"}, "`max_drop` must be 0%..100%"),
     ],

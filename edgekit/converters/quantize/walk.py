@@ -169,12 +169,15 @@ def _round(step: Step, inputs: Batches, adaptively: bool) -> list[str]:
 
 
 def _moments(layer: Any, inputs: Batches) -> Array:
+    tf: Any = require("tensorflow", "convert")
     random = np.random.default_rng(0)
     quota = -(-_MOST_PATCHES // len(inputs))
     total: Any = 0
     for batch in inputs:
         rows = patches(layer, batch, quota, random)
-        total = total + (rows.swapaxes(1, 2) @ rows).astype(np.float64)
+        # By TensorFlow: numpy's threads beside TensorFlow's take seconds for this, now and then.
+        product = tf.linalg.matmul(rows, rows, transpose_a=True)
+        total = total + np.asarray(product, np.float64)
     return np.asarray(total)
 
 
