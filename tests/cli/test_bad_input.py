@@ -169,7 +169,7 @@ def test_wrong_use_is_one_line_and_2(told, line, expected):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ("--precision int8", "int8 needs `data`"),
+        ("--precision int8", "int8 needs a calibration set"),
         ("--max-drop 1%", "`max_drop` needs `eval_data`"),
         ("--data no.npz", "no such data: no.npz"),
         ("--labels no.txt", "cannot read labels no.txt: No such file"),
