@@ -59,8 +59,10 @@ class Job(msgspec.Struct, frozen=True):
                 "otherwise its predictions will be wrong"
             )
         for data in (self.calibration, self.evaluation):
-            sample = None if data is None else data.read(0)
-            if data is not None and (isinstance(sample, tuple) or sample.dtype != "uint8"):  # type: ignore[union-attr]
+            if data is None:
+                continue
+            sample = data.read(0)
+            if isinstance(sample, tuple) or sample.dtype != "uint8":
                 found.append(f"{data.name} holds model inputs, taken as they are, not preprocessed")
         if self.calibration is None and self.evaluation is None:
             found.append(
