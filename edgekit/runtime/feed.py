@@ -42,27 +42,31 @@ class Feed(Protocol):
 
 
 class EveryFrame:
-    """Each frame of the camera in order, read when the model is ready for it."""
+    """Each frame of the camera in order, read when the model is ready for it.
+
+    Attributes:
+        camera: may be replaced by another one between two frames; the numbers go on.
+    """
 
     def __init__(self, camera: Camera) -> None:
-        self._camera = camera
+        self.camera = camera
         self._next_id = 0
 
-    def next(self) -> Frame | Event | None:
+    def next(self) -> Frame | FrameDropped | None:
         started_ns = time.monotonic_ns()
-        captured_ns = self._camera.grab()
+        captured_ns = self.camera.grab()
         if captured_ns is None:
             return None
         frame_id = self._next_id
         self._next_id += 1
         try:
-            image = self._camera.retrieve()
+            image = self.camera.retrieve()
         except DataError as error:
             return FrameDropped(frame_id, "undecodable", str(error))
         return Frame(frame_id, captured_ns, image, time.monotonic_ns() - started_ns)
 
     def close(self) -> list[Event]:
-        self._camera.close()
+        self.camera.close()
         return []
 
 
@@ -79,7 +83,7 @@ class LatestFrame:
     """
 
     def __init__(self, camera: Camera, reopen: Callable[[], Camera], stall_s: float) -> None:
-        self._camera = camera
+        self._frames = EveryFrame(camera)
         self._reopen = reopen
         self._stall_s = stall_s
         # `_news` guards what both threads touch: these five.
@@ -90,7 +94,6 @@ class LatestFrame:
         self._ended = False
         self._failure: Exception | None = None
         self._closing = threading.Event()
-        self._next_id = 0
         self._last_ns: int | None = None
         self._period_ns = 0.0
         self._intervals = 0
@@ -110,7 +113,7 @@ class LatestFrame:
                 if self._ended:
                     return None
                 if not self._news.wait(self._stall_s):
-                    self._lose(f"{self._camera.description} stalled for {self._stall_s:g} s")
+                    self._lose(f"{self._frames.camera.description} stalled for {self._stall_s:g} s")
 
     def close(self) -> list[Event]:
         self._closing.set()
@@ -132,7 +135,7 @@ class LatestFrame:
                 while not self._closing.is_set() and self._read_one():
                     continue
             finally:
-                self._camera.close()
+                self._frames.camera.close()
         except Exception as error:  # a camera's bug must reach the caller, not die with the thread
             failure = error
         with self._news:
@@ -142,24 +145,18 @@ class LatestFrame:
 
     def _read_one(self) -> bool:
         """Read one frame into the slot; False at the end of the stream."""
-        started_ns = time.monotonic_ns()
         try:
-            captured_ns = self._camera.grab()
+            frame = self._frames.next()
         except SourceError as error:
             with self._news:
                 self._lose(str(error))
             return self._open_again()
-        if captured_ns is None:
+        if frame is None:
             return False
-        frame_id = self._next_id
-        self._next_id += 1
-        try:
-            image = self._camera.retrieve()
-        except DataError as error:
+        if isinstance(frame, FrameDropped):
             with self._news:
-                self._tell(FrameDropped(frame_id, "undecodable", str(error)))
+                self._tell(frame)
             return True
-        frame = Frame(frame_id, captured_ns, image, time.monotonic_ns() - started_ns)
         with self._news:
             if self._slot is not None:
                 self._tell(FrameDropped(self._slot.frame_id, "superseded"))
@@ -173,11 +170,11 @@ class LatestFrame:
         self._news.notify()
 
     def _tell_what_was_missed(self, frame: Frame) -> None:
-        if self._last_ns is not None and self._camera.rate_hz:
+        if self._last_ns is not None and self._frames.camera.rate_hz:
             silent_ns = frame.captured_ns - self._last_ns
             # The nominal rate of a network stream may be a guess (25 Hz for every MJPEG): the
             # measured period, smoothed, counts where it is longer.
-            if silent_ns > _GAP_PERIODS * max(1e9 / self._camera.rate_hz, self._period_ns):
+            if silent_ns > _GAP_PERIODS * max(1e9 / self._frames.camera.rate_hz, self._period_ns):
                 self._tell(Gap(frame.frame_id, silent_ns / 1e6))
             self._intervals = min(self._intervals + 1, 16)
             self._period_ns += (silent_ns - self._period_ns) / self._intervals
@@ -194,11 +191,11 @@ class LatestFrame:
             self._tell(SourceLost(self._lost_ns, detail))
 
     def _open_again(self) -> bool:
-        self._camera.close()
+        self._frames.camera.close()
         delay_s = _FIRST_RETRY_S
         while not self._closing.wait(delay_s):
             try:
-                self._camera = self._reopen()
+                self._frames.camera = self._reopen()
             except SourceError:
                 delay_s = min(2 * delay_s, _LAST_RETRY_S)
             else:

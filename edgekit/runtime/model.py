@@ -125,11 +125,6 @@ class Model:
         value = self._postprocessor(outputs[0], picture)
         return Prediction(value, outputs, self.backend.outputs)
 
-    @property
-    def postprocessor(self) -> Postprocessor:
-        """Decodes outputs of this model."""
-        return self._postprocessor
-
     def close(self) -> None:
         """Release the backend."""
         self.backend.close()
