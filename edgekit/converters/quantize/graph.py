@@ -84,6 +84,16 @@ class Graph:
         """Return the step that makes each tensor, by its id."""
         return {id(tensor): step for step in self.steps for tensor in step.outputs}
 
+    def names(self) -> dict[int, str]:
+        """Return each tensor's name, by its id: that of its layer, with a number where it has more."""
+        names = {id(tensor): str(tensor.name) for tensor in self.inputs}
+        for step in self.steps:
+            outputs = step.outputs
+            for number, tensor in enumerate(outputs):
+                single = len(outputs) == 1
+                names[id(tensor)] = step.layer.name if single else f"{step.layer.name}:{number}"
+        return names
+
     def model(self) -> Any:
         """Return the graph as a Keras model that takes and gives flat lists."""
         return _keras().Model(list(self.inputs), list(self.outputs))

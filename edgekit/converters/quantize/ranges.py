@@ -1,0 +1,107 @@
+"""The range table: smallest and largest value of each activation, which every emitter reads.
+
+The table holds real values, not scales: each emitter derives its own from them. Its names are those
+of the model's layers, where the model came through Keras, else those of the `.tflite`'s tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edgekit.bundle import read_bundle
+from edgekit.errors import DataError
+
+FILE_NAME = "ranges.json"
+"""The table's name in a bundle."""
+
+Scheme = Literal["litert", "tensorrt"]
+_LIMIT_BYTES = 64 << 20
+
+
+class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Smallest and largest real value of one tensor; what lies outside is clipped."""
+
+    min: float
+    max: float
+
+    def union(self, other: Range) -> Range:
+        """Return the smallest range that holds both."""
+        return Range(min(self.min, other.min), max(self.max, other.max))
+
+
+class RangeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Ranges of a model's activations, and what they hold for; `docs/bundle.md` describes the file.
+
+    Attributes:
+        format_version: of the file.
+        scheme: the grid that ranges were trained for; observed ones suit both.
+        origin: ``minmax``, ``percentile``, ``mse``, or ``trained`` by quantization-aware training.
+        steps: what was done to the model before the ranges were found (`INT8_STEPS`).
+        tensors: range of each activation, by name.
+        precisions: layers that are not int8, by name: ``int16x8`` or ``fp32``.
+    """
+
+    format_version: Literal[1] = 1
+    scheme: Scheme = "litert"
+    origin: Literal["minmax", "percentile", "mse", "trained"]
+    steps: tuple[str, ...] = ()
+    tensors: dict[str, Range]
+    precisions: dict[str, Literal["int16x8", "fp32"]] = {}
+
+    def encode(self) -> bytes:
+        """Return the table as JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+
+    def merged(self, given: Mapping[str, Range]) -> RangeTable:
+        """Return this with the ranges in `given` in the place of its own."""
+        return msgspec.structs.replace(self, tensors={**self.tensors, **given})
+
+
+def decode_ranges(content: bytes, where: str) -> RangeTable:
+    """Read a table from JSON; `where` names it in messages.
+
+    Raises:
+        DataError: no table, or a range that cannot be.
+    """
+    try:
+        table = msgspec.json.decode(content, type=RangeTable)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise DataError(f"{where} is no range table: {error}") from error
+    for name, found in table.tensors.items():
+        if not (math.isfinite(found.min) and math.isfinite(found.max)) or found.min > found.max:
+            raise DataError(
+                f"{where}: the range of {name[:80]!r} must be finite with min <= max; got "
+                f"{found.min} to {found.max}"
+            )
+    return table
+
+
+def read_ranges(path: str | Path) -> RangeTable:
+    """Read the table of a bundle, or a file of that form.
+
+    Raises:
+        DataError: no such file, or no table.
+        BundleError: a bundle that cannot be read.
+    """
+    file = Path(path)
+    if file.is_dir():
+        bundle = read_bundle(file)
+        file = file / FILE_NAME
+        if FILE_NAME not in bundle.manifest.files:
+            raise DataError(
+                f"bundle {bundle.path} has no range table; int8 bundles have one, this is "
+                f"{bundle.manifest.precision}"
+            )
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"cannot read ranges {file}: {error.strerror}") from error
+    if len(content) > _LIMIT_BYTES:
+        raise DataError(f"ranges {file} are larger than 64 MiB; no table is")
+    return decode_ranges(content, str(file))
