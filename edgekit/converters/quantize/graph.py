@@ -112,7 +112,11 @@ def flatten(model: Any, inputs: Sequence[TensorSpec]) -> tuple[Graph, tuple[str,
         Unsupported: a model or layer that cannot be copied.
     """
     copier = _Copier()
-    graph = copier.copy(model, [((None, *spec.shape[1:]), spec.dtype) for spec in inputs])
+    graph = copier.copy(
+        model,
+        [((None, *spec.shape[1:]), spec.dtype) for spec in inputs],
+        [spec.name for spec in inputs],
+    )
     return graph, tuple(
         f"{path} is called {count} times; each call gets weights of its own"
         for path, count in copier.calls.items()
@@ -131,7 +135,9 @@ def rebuild(
             it calls layers on the new graph and returns the result.
     """
     keras = _keras()
-    new = Graph([keras.Input(batch_shape=t.shape, dtype=t.dtype) for t in graph.inputs])
+    new = Graph(
+        [keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name) for t in graph.inputs]
+    )
     new.outputs = _replay(graph, new, new.inputs, emit)
     return new
 
@@ -182,8 +188,13 @@ class _Copier:
         self.calls: dict[str, int] = {}
         self._names: set[str] = set()
 
-    def copy(self, model: Any, inputs: Sequence[tuple[tuple[int | None, ...], Any]]) -> Graph:
-        """Return a graph of a model's layers for inputs of these shapes and dtypes."""
+    def copy(
+        self,
+        model: Any,
+        inputs: Sequence[tuple[tuple[int | None, ...], Any]],
+        names: Sequence[str | None],
+    ) -> Graph:
+        """Return a graph of a model's layers for inputs of these shapes, dtypes and names."""
         keras = _keras()
         is_graph = isinstance(model, keras.Sequential) or hasattr(model, "operations")
         if not is_graph or not model.inputs:
@@ -191,7 +202,13 @@ class _Copier:
                 f"{model.name} ({type(model).__name__}) is written as Python code, not as a graph "
                 "of layers"
             )
-        graph = Graph([keras.Input(batch_shape=shape, dtype=dtype) for shape, dtype in inputs])
+        graph = Graph(
+            [
+                keras.Input(batch_shape=shape, dtype=dtype, name=name)
+                for (shape, dtype), name in zip(inputs, names, strict=True)
+            ]
+        )
+        self._names |= {name for name in names if name is not None}
 
         def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
             return self._call(graph, layer, args, kwargs)
@@ -211,7 +228,8 @@ class _Copier:
         keras = _keras()
         if isinstance(layer, keras.Model):
             tensors = keras.tree.flatten(args)
-            inner = self.copy(layer, [(tensor.shape, tensor.dtype) for tensor in tensors])
+            specs = [(tensor.shape, tensor.dtype) for tensor in tensors]
+            inner = self.copy(layer, specs, [None] * len(specs))
             outputs = _replay(inner, graph, tensors, _same_layer)
             return keras.tree.pack_sequence_as(layer.output, outputs)
         copy = _copy(layer, self._names)
