@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgekit.converters.isolated import Progress, run_isolated
 from edgekit.converters.sources.graph import FrozenGraph, one_line
 from edgekit.converters.sources.keras import loop_free
+from edgekit.converters.tflite.flatbuffer import pack, unpack
 from edgekit.errors import ModelError, require
 from edgekit.runtime.tflite import describe_tflite
 
@@ -63,7 +64,7 @@ def _with_interface(content: bytes, source: FrozenGraph) -> bytes:
 
     The way through a SavedModel loses both: it sorts by name, and names by itself.
     """
-    model = _unpack(content)
+    model = unpack(content)
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
     for specs, maps, key in (
         (source.inputs, signature.inputs, "inputs"),
@@ -78,7 +79,7 @@ def _with_interface(content: bytes, source: FrozenGraph) -> bytes:
         if len(set(found)) == len(found):
             for spec, tensor in zip(specs, found, strict=True):
                 graph.tensors[tensor].name = spec.name
-    return _pack(model)
+    return pack(model)
 
 
 def _quantize(content: bytes, samples: Iterable[tuple[NDArray[Any], ...]]) -> bytes:
@@ -155,7 +156,7 @@ def _with_aligned_states(content: bytes) -> bytes:
     a Bidirectional), TensorFlow's quantizer changes the output's only, and each step reads its
     state slightly wrong (measured: agreement 0.965 instead of 0.992).
     """
-    model = _unpack(content)
+    model = unpack(content)
     graph = model.subgraphs[0]
     for operator in graph.operators:
         if operator.intermediates is None or not len(operator.intermediates):
@@ -167,16 +168,4 @@ def _with_aligned_states(content: bytes) -> bytes:
         ):
             graph.tensors[index].quantization.scale = wanted.scale
             graph.tensors[index].quantization.zeroPoint = wanted.zeroPoint
-    return _pack(model)
-
-
-def _unpack(content: bytes) -> Any:
-    schema: Any = require("ai_edge_litert.schema_py_generated", "convert")
-    return schema.ModelT.InitFromPackedBuf(content, 0)
-
-
-def _pack(model: Any) -> bytes:
-    flatbuffers: Any = require("flatbuffers", "convert")
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return pack(model)

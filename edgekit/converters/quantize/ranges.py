@@ -20,6 +20,7 @@ FILE_NAME = "ranges.json"
 """The table's name in a bundle."""
 
 Scheme = Literal["litert", "tensorrt"]
+Observer = Literal["minmax", "percentile", "mse"]
 _LIMIT_BYTES = 64 << 20
 
 
@@ -57,9 +58,9 @@ class RangeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         """Return the table as JSON."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1)
 
-    def merged(self, given: Mapping[str, Range]) -> RangeTable:
-        """Return this with the ranges in `given` in the place of its own."""
-        return msgspec.structs.replace(self, tensors={**self.tensors, **given})
+    def with_ranges(self, tensors: Mapping[str, Range]) -> RangeTable:
+        """Return this with other ranges."""
+        return msgspec.structs.replace(self, tensors=dict(tensors))
 
 
 def decode_ranges(content: bytes, where: str) -> RangeTable:

@@ -31,53 +31,57 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model whose plain int8 conversion loses less.
+    """A model that loses less in int8.
 
     Attributes:
-        model: takes and gives flat lists; None: the model was left as it is, and `notes` says why.
+        graph: its private copy; None: the model was left as it is, and `notes` says why.
         notes: what was done, and what was left as it was and why, for people.
     """
 
-    model: Any
+    graph: Graph | None
     notes: tuple[str, ...]
 
 
 def prepare_static(
     source: FrozenGraph,
-    samples: Calibration,
+    samples: Calibration | None,
     steps: Sequence[str] = INT8_STEPS,
     on_progress: Progress | None = None,
 ) -> Prepared:
     """Return a private copy of a Keras model that loses less when it is converted to int8.
 
     BatchNormalization is folded; then come `steps`. Whatever cannot be handled stays as it is and
-    is named in the notes; a model that cannot be copied gives no model, and no exception.
+    is named in the notes; a model that cannot be copied gives no graph, and no exception.
 
     Args:
         source: with its Keras 3 model, of which nothing is touched.
-        samples: starts a pass over the calibration set, one tuple of inputs (batch 1) a sample.
-        steps: some of `INT8_STEPS`; none: the model is left as it is.
+        samples: starts a pass over the calibration set, one tuple of inputs (batch 1) a sample;
+            None: only for no steps.
+        steps: some of `INT8_STEPS`.
         on_progress: called with (phase, layers done, layers).
 
     Raises:
         EdgeKitError: what `samples` raises.
     """
-    if not steps:
-        return Prepared(None, ())
     try:
         return _prepare(source, samples, steps, on_progress or (lambda phase, done, total: None))
     except EdgeKitError:
         raise
     except Exception as error:  # layers may do anything: then the plain conversion still works
         what = one_line(error) if isinstance(error, Unsupported) else f"{error!r}"
-        return Prepared(None, (f"left to TensorFlow's converter as it is: {what}",))
+        return Prepared(None, (f"converted as it is, without {_listed(steps)}: {what}",))
 
 
 def _prepare(
-    source: FrozenGraph, samples: Calibration, steps: Sequence[str], on_progress: Progress
+    source: FrozenGraph,
+    samples: Calibration | None,
+    steps: Sequence[str],
+    on_progress: Progress,
 ) -> Prepared:
     flat, shared = flatten(source.model, source.inputs)
     graph, unfolded = fold(flat)
+    if not steps or samples is None:
+        return Prepared(graph, (*shared, *unfolded))
     drawn = draw(graph, samples())
     notes = [_done(steps, drawn), *shared, *unfolded]
     _expect_same(source, graph, drawn, "folding")
@@ -89,7 +93,11 @@ def _prepare(
     if "round" in steps or "correct" in steps:
         rounds, corrects = "round" in steps, "correct" in steps
         notes += compensate(graph, drawn, rounds=rounds, corrects=corrects, on_progress=on_progress)
-    return Prepared(graph.model(), tuple(notes))
+    return Prepared(graph, tuple(notes))
+
+
+def _listed(steps: Sequence[str]) -> str:
+    return ", ".join(("folding", *steps))
 
 
 def _done(steps: Sequence[str], samples: Samples) -> str:

@@ -99,7 +99,7 @@ def open_interpreter(content: bytes, where: str, **options: Any) -> Any:
     """
     litert: Any = require("ai_edge_litert.interpreter", "convert")
     try:
-        interpreter = litert.Interpreter(model_content=content, num_threads=1, **options)
+        interpreter = litert.Interpreter(model_content=content, **{"num_threads": 1, **options})
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())[:300]

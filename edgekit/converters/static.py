@@ -1,0 +1,185 @@
+"""Source model + calibration set -> float .tflite with a range table, to be written in integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters.isolated import Progress
+from edgekit.converters.quantize.graph import Graph
+from edgekit.converters.quantize.ranges import Observer, Range, RangeTable
+from edgekit.converters.quantize.static import prepare_static
+from edgekit.converters.quantize.walk import fused_tensors
+from edgekit.converters.sources import SourceModel
+from edgekit.converters.sources.graph import FrozenGraph, freeze
+from edgekit.converters.sources.tflite import TfliteSource
+from edgekit.converters.tflite.convert import convert_graph
+from edgekit.converters.tflite.flatbuffer import pack, unpack
+from edgekit.converters.tflite.observe import Extremes, clipped_ranges, observe
+from edgekit.converters.tflite.quantize_static import LayerPrecision, Quantized, quantize_static
+from edgekit.errors import DataError, UsageError, require
+
+Samples = Callable[[], Iterator[tuple[NDArray[Any], ...]]]
+# Layers that only move values, so that their output needs no range; to ask TensorFlow's converter
+# for their output would keep it from dropping the operator.
+_MOVING = ("Flatten", "Reshape", "Permute", "RepeatVector", "Identity")
+
+
+@dataclass(frozen=True)
+class FloatTwin:
+    """A float .tflite that is ready to be written in integers.
+
+    Attributes:
+        content: the file.
+        names: what its activations are called, by their index: their layer's name, where known.
+        table: ranges by name.
+        notes: what was done to the model before, for people.
+        extremes: of its activations in each calibration sample; None where nothing was observed.
+    """
+
+    content: bytes
+    names: Mapping[int, str]
+    table: RangeTable
+    notes: tuple[str, ...] = ()
+    extremes: Extremes | None = None
+
+    def quantize(
+        self, precision: str, precisions: Mapping[str, LayerPrecision] | None = None
+    ) -> Quantized:
+        """Return it in integers; `precisions` overrides the table's for single layers."""
+        tensors = self.table.tensors
+        return quantize_static(
+            self.content,
+            {index: tensors[name] for index, name in self.names.items() if name in tensors},
+            names=self.names,
+            precision="int16x8" if precision == "int16x8" else "int8",
+            precisions=self.table.precisions if precisions is None else precisions,
+            scheme=self.table.scheme,
+        )
+
+
+def float_twin(
+    source: SourceModel,
+    samples: Samples | None,
+    *,
+    steps: Sequence[str],
+    observer: Observer,
+    given: RangeTable | None,
+    on_progress: Progress,
+    read: Samples | None = None,
+) -> FloatTwin:
+    """Return the source as a float .tflite with the ranges of its activations.
+
+    Args:
+        source: without loops.
+        samples: starts a pass over the calibration set; None: `given` has all ranges.
+        steps: of `INT8_STEPS`, for models that Keras 3 loads.
+        observer: how ranges are chosen from what is observed.
+        given: ranges in the place of observed ones.
+        on_progress: called with (phase, done, total).
+        read: the same passes as `samples`, for the steps.
+
+    Raises:
+        UsageError: `given` belongs to other steps, or ranges are missing without samples.
+        DataError: `given` names what the model does not have.
+    """
+    _check_given(given, samples, steps)
+    twin = _converted(source, read or samples, steps, on_progress)
+    table = twin.table
+    if samples is not None:
+        extremes = observe(twin.content, samples)
+        found = extremes.ranges()
+        if observer != "minmax":
+            found = clipped_ranges(twin.content, found, samples, observer)
+        table = RangeTable(
+            origin=observer,
+            steps=table.steps,
+            tensors={twin.names[index]: one for index, one in found.items()},
+        )
+        twin = replace(twin, table=table, extremes=extremes)
+    return twin if given is None else replace(twin, table=_merged(twin, given))
+
+
+def _check_given(given: RangeTable | None, samples: Samples | None, steps: Sequence[str]) -> None:
+    if given is None or tuple(given.steps) == tuple(steps):
+        return
+    wanted = ",".join(given.steps) or "none"
+    raise UsageError(
+        f"`ranges` were found after int8_steps {wanted}, and this conversion does "
+        f"{','.join(steps) or 'none'}: they do not fit; say --int8-steps {wanted}"
+    )
+
+
+def _merged(twin: FloatTwin, given: RangeTable) -> RangeTable:
+    unknown = sorted({*given.tensors, *given.precisions} - set(twin.names.values()))
+    if unknown:
+        raise DataError(
+            f"`ranges` name {len(unknown)} tensors that this model does not have "
+            f"({', '.join(unknown[:3])}); it has {', '.join(list(twin.names.values())[:5])}, …"
+        )
+    return given.with_ranges({**twin.table.tensors, **given.tensors})
+
+
+def _converted(
+    source: SourceModel, samples: Samples | None, steps: Sequence[str], on_progress: Progress
+) -> FloatTwin:
+    notes: tuple[str, ...] = ()
+    if isinstance(source, FrozenGraph) and source.model is not None:
+        if samples is not None or not steps:
+            prepared = prepare_static(source, samples, steps, on_progress)
+            if prepared.graph is not None:
+                on_progress("convert", 0, 0)
+                return _tapped(source, prepared.graph, steps, prepared.notes)
+            notes = prepared.notes
+    elif steps:
+        notes = (f"{', '.join(steps)}: only for models that Keras 3 loads, not done here",)
+    on_progress("convert", 0, 0)
+    assert isinstance(source, FrozenGraph | TfliteSource)
+    content = source.content if isinstance(source, TfliteSource) else convert_graph(source)
+    graph = unpack(content).subgraphs[0]
+    names = {index: tensor.name.decode() for index, tensor in enumerate(graph.tensors)}
+    return FloatTwin(content, names, RangeTable(origin="minmax", tensors={}), notes)
+
+
+def _tapped(
+    source: FrozenGraph, graph: Graph, steps: Sequence[str], notes: tuple[str, ...]
+) -> FloatTwin:
+    """Convert a prepared graph such that the tensors of its layers can be told in the file.
+
+    They are outputs of the model while TensorFlow converts it, and no more after that.
+    """
+    keras: Any = require("keras", "convert")
+    names = graph.names()
+    hidden = fused_tensors(graph) | {id(tensor) for tensor in graph.outputs}
+    taps = [
+        tensor
+        for step in graph.steps
+        if type(step.layer).__name__ not in _MOVING
+        for tensor in step.outputs
+        if id(tensor) not in hidden
+    ]
+    model = keras.Model(list(graph.inputs), [*graph.outputs, *taps])
+
+    def call(*tensors: Any) -> Any:
+        return keras.tree.flatten(model(list(tensors), training=False))
+
+    labels = [names[id(tensor)] for tensor in (*graph.outputs, *taps)]
+    file = unpack(convert_graph(freeze(source.kind, call, source.inputs, labels)))
+    main = file.subgraphs[0]
+    found = dict(zip(map(int, main.inputs), (names[id(t)] for t in graph.inputs), strict=True))
+    for index, label in zip(map(int, main.outputs), labels, strict=True):
+        found.setdefault(index, label)
+    main.outputs = np.array(main.outputs[: len(graph.outputs)], np.int32)
+    taken = set(found.values())
+    for index, tensor in enumerate(main.tensors):
+        text = tensor.name.decode()
+        if index in found and index not in main.outputs and index not in main.inputs:
+            tensor.name = found[index]
+        elif index not in found:
+            found[index] = text if text not in taken else f"{text}#{index}"
+    table = RangeTable(origin="minmax", steps=tuple(steps), tensors={})
+    return FloatTwin(pack(file), found, table, notes)

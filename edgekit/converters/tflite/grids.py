@@ -1,0 +1,82 @@
+"""Integer grids: real value = (integer - zero point) * scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters.quantize.ranges import Range, Scheme
+
+Array = NDArray[Any]
+IntegerType = Literal["int8", "int16"]
+_STEPS = 255
+_LARGEST = {"int8": 127, "int16": 32767}
+# XNNPACK refuses a layer if input scale * weight scale / output scale is below 2^-32.
+_LEAST_RATIO = 2.0**-30
+_LARGEST_BIAS = 2.0**30
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One scale and zero point for a whole tensor."""
+
+    dtype: IntegerType
+    scale: float
+    zero_point: int
+
+    def quantize(self, values: Array) -> Array:
+        """Return real values as integers, rounded and saturated."""
+        limits = np.iinfo(self.dtype)
+        whole = np.rint(np.asarray(values, np.float64) / self.scale) + self.zero_point
+        return np.asarray(np.clip(whole, limits.min, limits.max), self.dtype)
+
+
+def grid_of(found: Range, dtype: IntegerType, scheme: Scheme = "litert") -> Grid:
+    """Return the grid over a range, which is widened to hold zero.
+
+    Args:
+        found: smallest and largest real value.
+        dtype: ``int8`` (asymmetric) or ``int16`` (symmetric).
+        scheme: ``tensorrt``: int8 is symmetric too.
+    """
+    low, high = min(0.0, found.min), max(0.0, found.max)
+    if low == high:
+        return Grid(dtype, 1.0, 0)
+    if dtype == "int16" or scheme == "tensorrt":
+        return Grid(dtype, float(np.float32(max(-low, high) / _LARGEST[dtype])), 0)
+    scale = float(np.float32((high - low) / _STEPS))
+    return Grid(dtype, scale, int(np.clip(round(-128 - low / scale), -128, 127)))
+
+
+def quantized_weights(
+    weights: Array, axis: int, bias: Array | None, into: float, out: float
+) -> tuple[Array, Array]:
+    """Return weights as int8 with a scale a channel, and the scales (float32).
+
+    Args:
+        weights: of any shape.
+        axis: their channels.
+        bias: one a channel, which must fit into int32 in steps of input times weights.
+        into: scale of the layer's input.
+        out: scale of its output.
+    """
+    others = tuple(index for index in range(weights.ndim) if index != axis)
+    scales = np.abs(weights).max(axis=others).astype(np.float64) / _LARGEST["int8"]
+    scales = np.maximum(scales, _LEAST_RATIO * out / into)
+    if bias is not None:
+        scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / (into * _LARGEST_BIAS))
+    scales = scales.astype(np.float32)
+    shape = [1] * weights.ndim
+    shape[axis] = -1
+    whole = np.rint(weights / scales.reshape(shape))
+    return np.clip(whole, -127, 127).astype(np.int8), scales
+
+
+def quantized_bias(bias: Array, scales: Array, dtype: IntegerType) -> Array:
+    """Return a bias in steps of `scales`: int32, beside int16 activations int64."""
+    limits = np.iinfo(np.int32)
+    whole = np.clip(np.rint(bias / scales.astype(np.float64)), limits.min, limits.max)
+    return whole.astype(np.int32 if dtype == "int8" else np.int64)
