@@ -82,9 +82,9 @@ def emit(
     """
     expect_one_of("precision", precision, FORMATS)
     say = on_progress or (lambda phase, done, total: None)
-    if isinstance(source, TfliteSource) and precision not in (source.precision, "fp32"):
-        _expect_float(source, precision)
     is_done = isinstance(source, TfliteSource) and source.precision == precision
+    if isinstance(source, TfliteSource) and not is_done:
+        _expect_float(source, precision)
     if precision in INTEGERS and not is_done:
         emitted = _emit_integers(source, precision, calibration, say, int8_steps, observer, ranges)
     else:

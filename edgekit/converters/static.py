@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,7 @@ from edgekit.converters.quantize.static import prepare_static
 from edgekit.converters.quantize.walk import fused_tensors
 from edgekit.converters.sources import SourceModel
 from edgekit.converters.sources.graph import FrozenGraph, freeze
+from edgekit.converters.sources.keras import with_constants
 from edgekit.converters.sources.tflite import TfliteSource
 from edgekit.converters.tflite.convert import convert_graph
 from edgekit.converters.tflite.flatbuffer import pack, unpack
@@ -168,7 +170,9 @@ def _tapped(
         return keras.tree.flatten(model(list(tensors), training=False))
 
     labels = [names[id(tensor)] for tensor in (*graph.outputs, *taps)]
-    file = unpack(convert_graph(freeze(source.kind, call, source.inputs, labels)))
+    frozen = freeze(source.kind, with_constants(model, call), source.inputs, labels)
+    gc.collect()  # traces refer to themselves; without this the peak of memory is a tenth higher
+    file = unpack(convert_graph(frozen))
     main = file.subgraphs[0]
     found = dict(zip(map(int, main.inputs), (names[id(t)] for t in graph.inputs), strict=True))
     for index, label in zip(map(int, main.outputs), labels, strict=True):

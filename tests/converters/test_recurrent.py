@@ -13,7 +13,8 @@ pytestmark = pytest.mark.convert
 keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 
-from edgekit.converters.litert import _convert, emit  # noqa: E402
+from edgekit.converters.litert import emit  # noqa: E402
+from edgekit.converters.tflite.convert import convert_graph  # noqa: E402
 from edgekit.converters.recurrent import emit_float, quantize_file  # noqa: E402
 from edgekit.converters.sources import open_source  # noqa: E402
 from edgekit.converters.sources.recurrent import STEPS_LIMIT, without_loops  # noqa: E402
@@ -175,7 +176,7 @@ def test_int8_models_run_without_loops(build, tmp_path):
 def test_what_is_quantized_computes_what_the_model_does(build, tmp_path):
     source = opened(build, tmp_path)
     path = tmp_path / "float.tflite"
-    path.write_bytes(emit_float(source, _convert))
+    path.write_bytes(emit_float(source, convert_graph))
     assert snr_db(source, path) >= 100
 
 

@@ -143,11 +143,13 @@ def _pools_everything(step: Step) -> bool:
 
 
 def _without_training_layers(graph: Graph) -> Graph:
-    def emit(new: Graph, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        is_silent = type(step.layer).__name__ in _SILENT and not kwargs.get("training")
-        return args[0] if is_silent else repeat(new, step, args, kwargs)
+    def is_silent(step: Step) -> bool:
+        return type(step.layer).__name__ in _SILENT and not step.kwargs.get("training")
 
-    return rebuild(graph, emit)
+    def emit(new: Graph, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return args[0] if is_silent(step) else repeat(new, step, args, kwargs)
+
+    return rebuild(graph, emit) if any(map(is_silent, graph.steps)) else graph
 
 
 def _scale_and_shift(layer: Any) -> tuple[NDArray[Any], NDArray[Any]]:

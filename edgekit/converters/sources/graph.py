@@ -84,9 +84,11 @@ def freeze(
     try:
         # Autograph would rewrite the model's own Python; it is wanted as the model runs it.
         traced = tf.function(call, input_signature=signature, autograph=False)
-        concrete = constants.convert_variables_to_constants_v2(
-            traced.get_concrete_function(), lower_control_flow=False
-        )
+        concrete = traced.get_concrete_function()
+        if concrete.captured_inputs:
+            concrete = constants.convert_variables_to_constants_v2(
+                concrete, lower_control_flow=False
+            )
         return FrozenGraph(
             kind, concrete, inputs, _output_specs(concrete, inputs, output_names), model
         )

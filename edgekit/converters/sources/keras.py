@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,24 @@ def keras_source(
     specs = [(str(t.name).split(":")[0], tuple(t.shape), str(t.dtype)) for t in tensors]
     inputs = fixed_inputs(specs or [("input", None, "float32")], input_shape, where)
     call, names = _flat_call(keras, model, inputs, where)
+    return freeze("keras", with_constants(model, call), inputs, names, model)
 
-    def stateless(*tensors: Any) -> Any:
-        # A recurrent_dropout draws a seed even where it drops nothing, and would be frozen over it.
-        with keras.StatelessScope():
+
+def with_constants(model: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `call` such that a trace of it holds the model's weights as constants.
+
+    To freeze variables after the trace takes longer and twice the memory. Nor may a trace change a
+    state: a recurrent_dropout draws a seed even where it drops nothing.
+    """
+    tf, keras = require("tensorflow", "convert"), _keras()
+    values = [(variable, variable.numpy()) for variable in model.variables]
+
+    def constant(*tensors: Any) -> Any:
+        mapping = [(variable, tf.constant(value)) for variable, value in values]
+        with keras.StatelessScope(state_mapping=mapping):
             return call(*tensors)
 
-    return freeze("keras", stateless, inputs, names, model)
+    return constant
 
 
 def loop_free(source: FrozenGraph) -> FrozenGraph:
@@ -90,12 +102,10 @@ def loop_free(source: FrozenGraph) -> FrozenGraph:
     """
     tf, keras, model = require("tensorflow", "convert"), _keras(), source.model
     call, _ = _flat_call(keras, model, source.inputs, "the Keras model")
-    values = [(variable, variable.numpy()) for variable in model.variables]
+    constant = with_constants(model, call)
 
-    def constant(*tensors: Any) -> dict[str, Any]:
-        mapping = [(variable, tf.constant(value)) for variable, value in values]
-        with keras.StatelessScope(state_mapping=mapping):
-            answers = call(*tensors)
+    def named(*tensors: Any) -> dict[str, Any]:
+        answers = constant(*tensors)
         return {f"outputs_{index}": tf.identity(answer) for index, answer in enumerate(answers)}
 
     signature = [
@@ -103,7 +113,7 @@ def loop_free(source: FrozenGraph) -> FrozenGraph:
         for index, spec in enumerate(source.inputs)
     ]
     owner = tf.Module()
-    owner.call = tf.function(constant, input_signature=signature, autograph=False)
+    owner.call = tf.function(named, input_signature=signature, autograph=False)
     try:
         with without_loops(model):
             concrete = owner.call.get_concrete_function()
