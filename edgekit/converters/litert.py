@@ -123,7 +123,7 @@ def _emit_integers(
         on_progress=say,
         read=_checked(source, calibration, say, "read samples") if calibration else None,
     )
-    quantized = twin.quantize(precision)
+    quantized = twin.quantize("int16x8" if precision == "int16x8" else "int8")
     return Emitted(quantized.content, quantized.fallbacks, twin.notes, twin)
 
 

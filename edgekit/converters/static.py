@@ -50,15 +50,17 @@ class FloatTwin:
     extremes: Extremes | None = None
 
     def quantize(
-        self, precision: str, precisions: Mapping[str, LayerPrecision] | None = None
+        self,
+        precision: LayerPrecision,
+        precisions: Mapping[str, LayerPrecision] | None = None,
     ) -> Quantized:
-        """Return it in integers; `precisions` overrides the table's for single layers."""
+        """Return it in integers, but for layers of other precisions: the table's, or these."""
         tensors = self.table.tensors
         return quantize_static(
             self.content,
             {index: tensors[name] for index, name in self.names.items() if name in tensors},
             names=self.names,
-            precision="int16x8" if precision == "int16x8" else "int8",
+            precision=precision,
             precisions=self.table.precisions if precisions is None else precisions,
             scheme=self.table.scheme,
         )

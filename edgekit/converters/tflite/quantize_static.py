@@ -56,7 +56,7 @@ def quantize_static(
     ranges: Mapping[int, Range],
     *,
     names: Mapping[int, str],
-    precision: Literal["int8", "int16x8"] = "int8",
+    precision: LayerPrecision = "int8",
     precisions: Mapping[str, LayerPrecision] | None = None,
     scheme: Scheme = "litert",
 ) -> Quantized:
@@ -66,7 +66,7 @@ def quantize_static(
         content: a float .tflite of one subgraph.
         ranges: of its activations, by the tensor's index; a layer whose output has none stays float.
         names: of its activations, by the tensor's index: what layers are called.
-        precision: of every layer that `precisions` does not name.
+        precision: of every layer that `precisions` does not name, and of inputs and outputs.
         precisions: of single layers, by the name of their output.
         scheme: grid of int8 activations.
     """
@@ -88,7 +88,7 @@ class _Rewriter:
         ranges: Mapping[int, Range],
         names: Mapping[int, str],
         scheme: Scheme,
-        precision: Literal["int8", "int16x8"],
+        precision: LayerPrecision,
     ) -> None:
         self.model, self.graph = model, model.subgraphs[0]
         self.fallbacks: list[Fallback] = []
@@ -120,17 +120,20 @@ class _Rewriter:
         operators = list(self.graph.operators)
         chosen = [self._choice(operator, precisions) for operator in operators]
         imposed = self._imposed(operators, chosen)
-        inputs = [index for index in self.graph.inputs if index in self._float]
-        for index in inputs:
-            if index in self._ranges:
-                self._store(index, self._grid(self._ranges[index], _DTYPES[self._precision]))
+        if self._precision != "fp32":
+            for index in self.graph.inputs:
+                if index in self._float and index in self._ranges:
+                    self._store(index, self._grid(self._ranges[index], _DTYPES[self._precision]))
         for operator, precision in zip(operators, chosen, strict=True):
             if precision == "fp32":
                 operator.inputs = [self._as_float(index) for index in operator.inputs]
             elif precision is not None:
                 self._integer(operator, _DTYPES[precision], imposed)
             self._done.append(operator)
-        self._integer_outputs()
+        if self._precision == "fp32":
+            self.graph.outputs = [self._as_float(int(index)) for index in self.graph.outputs]
+        else:
+            self._integer_outputs()
         self.graph.operators = self._done
         self._drop_unused()
 
