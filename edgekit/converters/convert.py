@@ -205,6 +205,9 @@ def convert_with(
                 job.evaluation or job.unlabelled(PARITY_SAMPLES),
                 lambda done, total: say("comparing with the source", done, total),
             )
+            warnings = job.warnings(
+                lambda done, total: say("auditing the calibration set", done, total)
+            )
             summary = ConversionSummary(
                 bundle=str(out),
                 precision=recipe.precision,
@@ -214,7 +217,7 @@ def convert_with(
                 parity=comparison.parity,
                 accuracy=comparison.accuracy,
                 fallbacks=draft.fallbacks,
-                warnings=job.warnings(),
+                warnings=warnings,
                 notes=emitted.notes,
                 failure=_missed_budget(recipe, comparison),
             )

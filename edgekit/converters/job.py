@@ -9,15 +9,18 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
+from edgekit.converters.audit import audit
 from edgekit.converters.recipe import Recipe, read_labels
 from edgekit.converters.samples import model_inputs, subset, synthetic
 from edgekit.converters.sources import SourceModel, open_source
+from edgekit.converters.sources.tflite import TfliteSource
 from edgekit.data import Dataset, load_data
 from edgekit.errors import ModelError, UsageError
 from edgekit.specs import Preprocess
 
 GOLDEN_SAMPLES = 4
 PARITY_SAMPLES = 64
+CALIBRATED_PRECISIONS = ("int8", "int16x8", "auto")
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -50,8 +53,27 @@ class Job(msgspec.Struct, frozen=True):
         chosen = subset(self.calibration, self.recipe.calibration_samples)
         return lambda: model_inputs(chosen, self.preprocess, self.source.inputs)
 
-    def warnings(self) -> tuple[str, ...]:
-        """What the user should know before trusting the result."""
+    @property
+    def calibrates(self) -> bool:
+        """Whether ranges come from the calibration set; an int8 .tflite has its own already."""
+        is_done = (
+            isinstance(self.source, TfliteSource) and self.source.precision == self.recipe.precision
+        )
+        return (
+            self.calibration is not None
+            and self.recipe.precision in CALIBRATED_PRECISIONS
+            and not is_done
+        )
+
+    def warnings(self, on_sample: Callable[[int, int], None] | None = None) -> tuple[str, ...]:
+        """What the user should know before trusting the result; reads both sets.
+
+        Args:
+            on_sample: called with (done, total) while a set that calibrates is audited.
+
+        Raises:
+            DataError: a sample that cannot be read.
+        """
         found = []
         if self.preprocess.size is not None and self.recipe.preprocess is None:
             found.append(
@@ -68,6 +90,11 @@ class Job(msgspec.Struct, frozen=True):
             found.append(
                 "no data was given: parity and golden samples come from seeded synthetic inputs"
             )
+        if self.calibration is not None and self.calibrates:
+            chosen = subset(self.calibration, self.recipe.calibration_samples)
+            inputs = self.source.inputs
+            findings = audit(chosen, self.evaluation, self.preprocess, inputs, on_sample)
+            found.extend(finding.message for finding in findings)
         return tuple(found)
 
 

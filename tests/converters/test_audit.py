@@ -1,11 +1,14 @@
 """What is doubtful about a calibration set, and that real sets are not doubted."""
 
+import json
+import re
 import tracemalloc
 
 import msgspec
 import numpy as np
 import pytest
 
+import edgekit
 from edgekit.converters.audit import audit, range_finding, unstable_ranges
 from edgekit.converters.samples import subset, synthetic
 from edgekit.data import Dataset, load_data
@@ -299,3 +302,66 @@ def test_the_worst_range_comes_first_and_a_second_witness_makes_it_stable():
 def test_tensors_of_one_value_have_no_range_to_lose():
     zeros = np.zeros((50, 2), np.float32)
     assert unstable_ranges(zeros, zeros, ["a", "b"]) == []
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras = pytest.importorskip("keras")
+    picture = keras.Input((16, 16, 3))
+    mean = keras.layers.GlobalAveragePooling2D()(picture)
+    return keras.Model(picture, keras.layers.Dense(3)(mean))
+
+
+def warnings_of(bundle):
+    return json.loads((bundle.path / "report.json").read_text())["warnings"]
+
+
+@pytest.mark.convert
+def test_findings_are_warnings_of_the_conversion_and_stand_in_its_report(model, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3)).astype(np.uint8)
+    said = []
+    bundle = edgekit.convert(
+        model,
+        tmp_path / "m.edgekit",
+        precision="int8",
+        data=noise,
+        eval_data=(noise[:7], np.zeros(7, np.int64)),
+        preprocess="unit",
+        on_progress=lambda *news: said.append(news),
+    )
+    found = " | ".join(warnings_of(bundle))
+    assert re.search("40 of 40 samples .* look like noise.* 40 samples .* 7 of 7 samples", found)
+    assert "look like noise" in (bundle.path / "report.html").read_text()
+    assert ("auditing the calibration set", 47, 47) in said
+
+
+@pytest.mark.convert
+def test_only_the_samples_that_calibrate_are_audited(model, tmp_path):
+    frames, labels = make_set(120, seed=7, size=(16, 16))
+    frames[60] = 0  # between two that are chosen
+    choices = {"preprocess": "unit", "data": frames, "eval_data": (frames[60:], labels[60:] % 3)}
+    bundle = edgekit.convert(
+        model, tmp_path / "m.edgekit", precision="int8", calibration_samples=2, **choices
+    )
+    few, overlap = warnings_of(bundle)
+    assert "2 samples of the array calibrate" in few
+    assert "1 of 60 samples of the evaluation set" in overlap
+    bundle = edgekit.convert(model, tmp_path / "f.edgekit", precision="fp32", **choices)
+    assert warnings_of(bundle) == []
+
+
+@pytest.mark.convert
+def test_an_int8_tflite_has_its_ranges_and_no_set_is_audited(model, tmp_path):
+    frames, _ = make_set(120, seed=7, size=(16, 16))
+    bundle = edgekit.convert(
+        model, tmp_path / "m.edgekit", precision="int8", data=frames, preprocess="unit"
+    )
+    assert warnings_of(bundle) == []
+    again = edgekit.convert(
+        bundle.path / "model.tflite",
+        tmp_path / "again.edgekit",
+        precision="int8",
+        data=frames[:5],
+        preprocess="unit",
+    )
+    assert warnings_of(again) == []
