@@ -20,7 +20,7 @@ def command(
         Path, typer.Option("--output", "-o", metavar="NAME.edgekit", help="The bundle to write.")
     ],
     precision: Annotated[
-        str | None, typer.Option(help="fp32 (default), fp16, dynamic or int8.")
+        str | None, typer.Option(help="fp32 (default), fp16, dynamic, int8, int16x8 or auto.")
     ] = None,
     target: Annotated[str | None, typer.Option(help="Device; see edgekit targets.")] = None,
     data: Annotated[
@@ -55,6 +55,16 @@ def command(
             help="Before int8: equalize,round,correct (default), some of them, or none.",
         ),
     ] = None,
+    observer: Annotated[
+        str | None,
+        typer.Option(help="Ranges of activations: minmax (default), percentile or mse."),
+    ] = None,
+    ranges: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Range table, or a bundle with one, in the place of observed ones."
+        ),
+    ] = None,
     golden_frames: Annotated[
         bool | None,
         typer.Option(
@@ -84,6 +94,8 @@ def command(
         "max_drop": max_drop,
         "calibration_samples": calibration_samples,
         "int8_steps": None if int8_steps is None else parse_steps(int8_steps),
+        "observer": observer,
+        "ranges": ranges,
         "golden_frames": golden_frames,
     }
     settings |= {name: value for name, value in given.items() if value is not None}
@@ -137,6 +149,25 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append((f"{metric} of the source, n = {n}", format_metric(metric, accuracy["source"])))
         rows.append((f"{metric} of the bundle", format_metric(metric, accuracy["converted"])))
         rows.append(("lost", format_metric(metric, accuracy["drop"])))
+    budget = summary["budget"]
+    if budget is not None:
+        rows += _mix_rows(budget)
     rows.append(("parts not as asked", str(len(summary["fallbacks"]))))
     rows.append(("took", f"{summary['seconds']:.1f} s, {summary['peak_rss_mb']:.0f} MB"))
     return rows
+
+
+def _mix_rows(budget: dict[str, Any]) -> list[tuple[str, str]]:
+    chosen = budget["chosen"]
+    kinds = list(chosen["layers"].values())
+    raised = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
+    return [
+        ("layers not int8", raised or "none"),
+        ("one inference, predicted", f"{chosen['predicted_ms']:.2f} ms"),
+        ("one inference in int8, in fp32", f"{budget['int8_ms']:.2f}, {budget['fp32_ms']:.2f} ms"),
+        *(
+            [("one inference, measured here", f"{chosen['measured_ms']:.2f} ms")]
+            if chosen["measured_ms"] is not None
+            else []
+        ),
+    ]

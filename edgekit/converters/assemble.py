@@ -21,7 +21,15 @@ from edgekit.runtime.postprocess import to_json
 from edgekit.specs import Postprocess, Preprocess, Task, TensorSpec
 
 MODEL_FILE = "model.tflite"
-_TOOLS = ("edgekit", "tensorflow", "keras", "tf_keras", "ai-edge-litert", "ai-edge-quantizer", "numpy")
+_TOOLS = (
+    "edgekit",
+    "tensorflow",
+    "keras",
+    "tf_keras",
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "numpy",
+)
 
 
 def guess_task(
@@ -69,7 +77,7 @@ def guess_postprocess(
 
 
 def _are_within_0_1(outputs: Sequence[NDArray[Any]]) -> bool:
-    return all(-1e-4 <= output.min() and output.max() <= 1 + 1e-4 for output in outputs)
+    return all(output.min() >= -1e-4 and output.max() <= 1 + 1e-4 for output in outputs)
 
 
 def _are_shares(outputs: Sequence[NDArray[Any]]) -> bool:

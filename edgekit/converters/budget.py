@@ -1,7 +1,7 @@
 """The cheapest mix of int8, int16x8 and fp32 layers that keeps an accuracy budget.
 
-Each layer is made int8 alone, to see what that costs at the output; then the worst are raised, as few
-as the evaluation set asks for, to the precision that is faster on this machine.
+Each layer is made int8 alone, to see what that costs at the output; then the worst are raised, as
+few as the evaluation set asks for, to the precision that is faster on this machine.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Mix(msgspec.Struct, frozen=True):
         layers: those that are not int8, and their precision.
         drop: of the task's metric on the evaluation set, 0..1.
         predicted_ms: one inference, from the shares of the layers in three whole models' times.
-        measured_ms: one inference, median, one thread, this machine; None: not measured.
+        measured_ms: one inference, median, one thread, this machine; None: it misses the budget,
+            so nobody would run it.
     """
 
     layers: dict[str, LayerPrecision]
@@ -110,10 +111,8 @@ def meet_budget(search: Search) -> tuple[Quantized, Budget]:
         for precision in sorted(_RAISED, key=lambda name: times[name]):
             trial.fewest(worst, precision)
     chosen = trial.best()
-    quantized = twin.quantize("int8", chosen.layers)
-    chosen = msgspec.structs.replace(chosen, measured_ms=latency_ms(quantized.content))
     reasons = {one.layer: one.snr_db for one in sensitivities}
-    quantized = _explained(quantized, chosen.layers, reasons)
+    quantized = _explained(twin.quantize("int8", chosen.layers), chosen.layers, reasons)
     return quantized, Budget(
         max_drop=search.max_drop,
         is_met=trial.keeps(chosen),
@@ -138,13 +137,15 @@ class _Trial:
         """Evaluate the mix where `layers` are not int8."""
         self._search.on_progress("trying mixed precision", len(self.tried), 0)
         predicted = self._predicted(layers)
-        drop = self._search.drop_of(self._search.twin.quantize("int8", layers))
-        mix = Mix(layers, drop, predicted)
+        quantized = self._search.twin.quantize("int8", layers)
+        mix = Mix(layers, self._search.drop_of(quantized), predicted)
+        if self.keeps(mix):
+            mix = msgspec.structs.replace(mix, measured_ms=latency_ms(quantized.content))
         self.tried.append(mix)
         return mix
 
     def fewest(self, worst: Sequence[str], precision: LayerPrecision) -> None:
-        """Search how few of the worst layers must be raised, by halving; more cost too much."""
+        """Search how few of the worst layers must be raised, by doubling and then halving."""
         low, high = 1, len(worst)
         while low <= high:
             count = (low + high) // 2 if self._found(precision) else min(2 * low, high)
@@ -165,13 +166,11 @@ class _Trial:
         """Return the cheapest mix that keeps the budget, else the one that loses least."""
         kept = [mix for mix in self.tried if self.keeps(mix)]
         if kept:
-            return min(kept, key=lambda mix: mix.predicted_ms)
+            return min(kept, key=lambda mix: mix.measured_ms or mix.predicted_ms)
         return min(self.tried, key=lambda mix: (mix.drop, mix.predicted_ms))
 
     def _found(self, precision: LayerPrecision) -> bool:
-        return any(
-            self.keeps(mix) and precision in mix.layers.values() for mix in self.tried
-        )
+        return any(self.keeps(mix) and precision in mix.layers.values() for mix in self.tried)
 
     def _ceiling(self) -> float:
         """Return what a mix must cost less than: the cheapest found, and the float model."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,42 +15,36 @@ from edgekit.bundle import (
     Bundle,
     Fallback,
     Golden,
-    Manifest,
     Parity,
     check_destination,
     read_bundle,
     write_bundle,
 )
-from edgekit.converters import litert
-from edgekit.converters.assemble import (
-    MODEL_FILE,
-    draft_manifest,
-    golden_samples,
-    guess_postprocess,
-    guess_task,
-    provenance_of,
-)
+from edgekit.converters.assemble import MODEL_FILE, golden_samples
+from edgekit.converters.audit import range_finding, unstable_ranges
+from edgekit.converters.budget import Budget
+from edgekit.converters.compile import compile_model, opened
 from edgekit.converters.isolated import Progress
 from edgekit.converters.job import GOLDEN_SAMPLES, PARITY_SAMPLES, Job, check_settings, open_job
+from edgekit.converters.litert import Emitted
 from edgekit.converters.quantize import INT8_STEPS
-from edgekit.converters.recipe import Recipe, read_labels, recipe_of
+from edgekit.converters.quantize.ranges import FILE_NAME as RANGES_FILE
+from edgekit.converters.quantize.ranges import Observer
+from edgekit.converters.recipe import Recipe, recipe_of
 from edgekit.converters.report import conversion_report
-from edgekit.converters.samples import model_inputs, subset, synthetic
-from edgekit.converters.sources import SourceModel, open_source
-from edgekit.data import Dataset, load_data
-from edgekit.errors import CheckFailed, ModelError, UsageError
+from edgekit.converters.samples import subset
+from edgekit.errors import CheckFailed
 from edgekit.evaluation.evaluate import Comparison, compare_with_source
 from edgekit.evaluation.metrics import format_metric
 from edgekit.golden import write_golden
 from edgekit.profiling.latency import peak_rss_mb
 from edgekit.reports import render
-from edgekit.runtime.backends import default_threads
-from edgekit.runtime.backends.litert import Backend
 from edgekit.runtime.model import Model
-from edgekit.specs import Preprocess, Task, class_count
+from edgekit.specs import Preprocess, Task
 
 if TYPE_CHECKING:
     import keras
+
 
 class ConversionSummary(msgspec.Struct, frozen=True):
     """What a conversion did and cost; `docs/json.md` describes the fields."""
@@ -66,6 +59,7 @@ class ConversionSummary(msgspec.Struct, frozen=True):
     fallbacks: tuple[Fallback, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    budget: Budget | None
     failure: str | None
 
 
@@ -84,6 +78,8 @@ def convert(
     max_drop: float | str | None = None,
     calibration_samples: int = 512,
     int8_steps: Sequence[str] = INT8_STEPS,
+    observer: Observer = "minmax",
+    ranges: str | Path | None = None,
     golden_frames: bool = True,
     keep: bool = False,
     custom_objects: Mapping[str, Any] | None = None,
@@ -92,9 +88,11 @@ def convert(
     """Convert a trained model to a bundle.
 
     Args:
-        model: a Keras model, or the path of a `.keras`, `.h5`, SavedModel folder or float `.tflite`.
+        model: a Keras model, or the path of a `.keras`, `.h5`, SavedModel folder or float
+            `.tflite`.
         out: the bundle's folder, NAME.edgekit.
-        precision: fp32, fp16, dynamic or int8; int8 needs `data`.
+        precision: fp32, fp16, dynamic, int8, int16x8 or auto; the last three need `data`, unless
+            the model comes from `quantize_aware`; auto needs `eval_data` and `max_drop` too.
         data: calibration set: a path, an array [n, …], or an iterable of samples (RGB).
         eval_data: labelled set on which source and bundle are compared; also a pair (x, y).
         preprocess: how frames become the model's input: a preset, pairs, or a `Preprocess`.
@@ -105,6 +103,8 @@ def convert(
         max_drop: largest loss of the task's metric: 0.005 or "0.5%" is half a percentage point.
         calibration_samples: most samples used for calibration, spread over the set.
         int8_steps: what is done to a Keras model before it is made int8.
+        observer: how ranges of activations are chosen: minmax, percentile or mse.
+        ranges: a range table's file, or a bundle with one; its ranges replace observed ones.
         golden_frames: keep raw golden frames in the bundle, or tensors only.
         keep: write the bundle even if it misses `max_drop`.
         custom_objects: the model's own classes by name; without them such models are refused.
@@ -124,7 +124,9 @@ def convert(
             "precision": precision,
             "data": _path_of(data),
             "eval_data": _path_of(eval_data),
-            "preprocess": preprocess.as_text() if isinstance(preprocess, Preprocess) else preprocess,
+            "preprocess": preprocess.as_text()
+            if isinstance(preprocess, Preprocess)
+            else preprocess,
             "labels": str(labels) if isinstance(labels, Path) else labels,
             "task": task,
             "target": target,
@@ -132,6 +134,8 @@ def convert(
             "max_drop": max_drop,
             "calibration_samples": calibration_samples,
             "int8_steps": list(int8_steps),
+            "observer": observer,
+            "ranges": None if ranges is None else str(ranges),
             "golden_frames": golden_frames,
         }
     )
@@ -187,27 +191,18 @@ def convert_with(
         scratch = Path(folder)
         say("reading the model", 0, 0)
         job = open_job(recipe, model, data, eval_data, custom_objects, scratch)
-        say(f"compiling to {recipe.precision}", 0, 0)
-        emitted = litert.emit(
-            job.source,
-            recipe.precision,
-            job.calibration_inputs(),
-            on_progress,
-            recipe.int8_steps,
-        )
-        (scratch / MODEL_FILE).write_bytes(emitted.content)
-        with Backend(scratch / MODEL_FILE, default_threads()) as backend:
-            draft = _draft(job, model, backend, emitted)
-            opened = Model(Bundle(scratch, draft, job.labels), backend, "litert")
+        emitted, budget = compile_model(job, model, scratch, say)
+        with opened(job, model, emitted, scratch) as compiled:
             comparison = compare_with_source(
                 job.source,
-                opened,
+                compiled,
                 job.evaluation or job.unlabelled(PARITY_SAMPLES),
                 lambda done, total: say("comparing with the source", done, total),
             )
             warnings = job.warnings(
                 lambda done, total: say("auditing the calibration set", done, total)
             )
+            warnings += _range_warnings(emitted)
             summary = ConversionSummary(
                 bundle=str(out),
                 precision=recipe.precision,
@@ -216,39 +211,26 @@ def convert_with(
                 peak_rss_mb=peak_rss_mb(),
                 parity=comparison.parity,
                 accuracy=comparison.accuracy,
-                fallbacks=draft.fallbacks,
+                fallbacks=emitted.fallbacks,
                 warnings=warnings,
-                notes=emitted.notes,
+                notes=(*emitted.notes, *_budget_notes(budget)),
+                budget=budget,
                 failure=_missed_budget(recipe, comparison),
             )
             if summary.failure is None or keep:
-                _write(out, job, opened, emitted.content, summary, comparison)
+                _write(out, job, compiled, emitted, summary, comparison)
     return summary
 
 
-def _draft(job: Job, model: Any, backend: Backend, emitted: litert.Emitted) -> Manifest:
-    few = islice(model_inputs(job.samples, job.preprocess, job.source.inputs), GOLDEN_SAMPLES)
-    outputs = [job.source.predict(inputs)[0] for inputs in few]
-    labelled = next((d.labels for d in (job.evaluation, job.calibration) if d is not None), None)
-    spec = job.source.outputs[0]
-    is_image = job.preprocess.size is not None
-    task = job.recipe.task or guess_task(spec, outputs, labelled, is_image)
-    classes = class_count(task, spec, job.preprocess.layout)
-    if job.labels and classes not in (None, len(job.labels)):
-        raise UsageError(
-            f"`labels` has {len(job.labels)} names; the model's output has {classes} classes"
-        )
-    return draft_manifest(
-        backend,
-        task=task,
-        precision=job.recipe.precision,
-        preprocess=job.preprocess,
-        postprocess=guess_postprocess(task, classes, spec, outputs),
-        target=job.recipe.target,
-        fallbacks=emitted.fallbacks,
-        recipe=msgspec.to_builtins(job.recipe),
-        provenance=provenance_of(model, job.source.kind, job.calibration),
-    )
+def _range_warnings(emitted: Emitted) -> tuple[str, ...]:
+    """Return what the audit says of ranges that single samples determine."""
+    twin = emitted.twin
+    if twin is None or twin.extremes is None:
+        return ()
+    seen = twin.extremes
+    names = [twin.names[index] for index in seen.tensors]
+    finding = range_finding(unstable_ranges(seen.low, seen.high, names), len(names))
+    return () if finding is None else (finding.message,)
 
 
 def _missed_budget(recipe: Recipe, comparison: Comparison) -> str | None:
@@ -259,8 +241,25 @@ def _missed_budget(recipe: Recipe, comparison: Comparison) -> str | None:
     return (
         f"{accuracy.metric} falls from {format_metric(accuracy.metric, accuracy.source)} to "
         f"{format_metric(accuracy.metric, accuracy.converted)}; a drop of at most "
-        f"{format_metric(accuracy.metric, recipe.max_drop)} is allowed: try more or better "
-        "calibration data, or a higher precision"
+        f"{format_metric(accuracy.metric, recipe.max_drop)} is allowed"
+        + (
+            ", which no mix of precisions keeps that is faster than fp32: this is the best of those "
+            "tried; allow more, choose fp32, or train with edgekit qat"
+            if recipe.precision == "auto"
+            else ": try more or better calibration data, precision auto, or a higher one"
+        )
+    )
+
+
+def _budget_notes(budget: Budget | None) -> tuple[str, ...]:
+    if budget is None or budget.chosen.measured_ms is None:
+        return ()
+    measured_ms = budget.chosen.measured_ms
+    if measured_ms < budget.fp32_ms:
+        return ()
+    return (
+        f"the mix takes {measured_ms:.2f} ms here and fp32 {budget.fp32_ms:.2f} ms: on this machine "
+        "it saves memory only",
     )
 
 
@@ -268,7 +267,7 @@ def _write(
     out: Path,
     job: Job,
     model: Model,
-    content: bytes,
+    emitted: Emitted,
     summary: ConversionSummary,
     comparison: Comparison,
 ) -> None:
@@ -286,11 +285,13 @@ def _write(
     )
     report = conversion_report(manifest, summary, comparison, samples)
     files = {
-        MODEL_FILE: content,
+        MODEL_FILE: emitted.content,
         "golden.npz": write_golden(samples),
         "report.json": msgspec.json.format(msgspec.json.encode(summary), indent=1),
         "report.html": render(report).encode(),
     }
+    if emitted.twin is not None:
+        files[RANGES_FILE] = emitted.twin.table.encode()
     if job.labels:
         files["labels.txt"] = "".join(f"{label}\n" for label in job.labels).encode()
     write_bundle(out, manifest, files)

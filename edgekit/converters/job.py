@@ -21,6 +21,10 @@ from edgekit.specs import Preprocess
 GOLDEN_SAMPLES = 4
 PARITY_SAMPLES = 64
 CALIBRATED_PRECISIONS = ("int8", "int16x8", "auto")
+NEEDS_DATA = (
+    "needs `data`, a calibration set of real samples (100 to 500 are enough); nothing is "
+    "calibrated on invented data"
+)
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -100,11 +104,17 @@ class Job(msgspec.Struct, frozen=True):
 
 def check_settings(recipe: Recipe, model: Any, data: Any, eval_data: Any) -> None:
     """Raise `UsageError` for sets that are missing; nothing has been read yet."""
-    may_be_int8 = isinstance(model, str | Path) and Path(model).suffix.lower() == ".tflite"
-    if recipe.precision == "int8" and data is None and not may_be_int8:
+    # A .tflite may be int8 already, and a Keras 3 model trained for it: they bring their ranges.
+    may_have_ranges = not isinstance(model, str | Path) or Path(model).suffix.lower() in (
+        ".tflite",
+        ".keras",
+    )
+    has_ranges = recipe.ranges is not None or may_have_ranges
+    if recipe.precision in CALIBRATED_PRECISIONS and data is None and not has_ranges:
+        raise UsageError(f"`precision` {recipe.precision} {NEEDS_DATA}")
+    if recipe.precision == "auto" and eval_data is None:
         raise UsageError(
-            "`precision` int8 needs `data`, a calibration set of real samples "
-            "(100 to 500 are enough); nothing is calibrated on invented data"
+            "`precision` auto needs `eval_data`, a labelled set to measure the drop on"
         )
     if recipe.max_drop is not None and eval_data is None:
         raise UsageError("`max_drop` needs `eval_data`, a labelled set to measure the drop on")

@@ -11,6 +11,7 @@ import msgspec
 from edgekit import targets
 from edgekit.bundle import read_bundle
 from edgekit.converters.quantize import INT8_STEPS
+from edgekit.converters.quantize.ranges import OBSERVERS, Observer
 from edgekit.errors import DataError, InputError, UsageError, expect_one_of
 from edgekit.specs import PRECISIONS, TASKS, Preprocess, Task
 
@@ -30,7 +31,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         max_drop: largest loss of the task's metric that is accepted, 0..1.
         calibration_samples: most samples used for calibration, spread over the set.
         int8_steps: what is done to a Keras model before it is made int8, of
-            `edgekit.converters.quantize.INT8_STEPS`; empty: TensorFlow's converter alone.
+            `edgekit.converters.quantize.INT8_STEPS`; empty: ranges alone.
+        observer: how ranges of activations are chosen, one of `OBSERVERS`.
+        ranges: file or bundle with ranges that replace observed ones.
         golden_frames: keep the raw frames of the golden samples in the bundle.
     """
 
@@ -45,6 +48,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_drop: float | None = None
     calibration_samples: int = 512
     int8_steps: tuple[str, ...] = INT8_STEPS
+    observer: Observer = "minmax"
+    ranges: str | None = None
     golden_frames: bool = True
 
     def check(self) -> Recipe:
@@ -65,8 +70,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise UsageError(
                 f"`calibration_samples` must be at least 1; got {self.calibration_samples}"
             )
+        if self.precision == "auto" and self.max_drop is None:
+            raise UsageError(
+                "`precision` auto needs `max_drop`, the largest loss it may cost: --max-drop 0.5%"
+            )
         for step in self.int8_steps:
             expect_one_of("int8_steps", step, INT8_STEPS)
+        expect_one_of("observer", self.observer, OBSERVERS)
         if self.input_shape is not None and (
             len(self.input_shape) < 2 or min(self.input_shape) < 1 or self.input_shape[0] != 1
         ):
@@ -88,14 +98,14 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
     given = dict(settings)
     if isinstance(given.get("max_drop"), str):
         given["max_drop"] = parse_drop(given["max_drop"])
-    if isinstance(given.get("task"), str):
-        expect_one_of("task", given["task"], TASKS)
+    for name, known in (("task", TASKS), ("observer", OBSERVERS)):
+        if isinstance(given.get(name), str):
+            expect_one_of(name, given[name], known)
     try:
         return msgspec.convert(given, Recipe)
     except msgspec.ValidationError as error:
         raise UsageError(
-            f"a setting cannot be used: {error}; settings are "
-            f"{', '.join(Recipe.__struct_fields__)}"
+            f"a setting cannot be used: {error}; settings are {', '.join(Recipe.__struct_fields__)}"
         ) from error
 
 

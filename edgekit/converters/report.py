@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgekit.bundle import Manifest
+from edgekit.converters.budget import Budget
 from edgekit.evaluation.evaluate import Comparison
 from edgekit.evaluation.metrics import format_metric
 from edgekit.golden import GoldenSample
@@ -14,6 +15,8 @@ from edgekit.reports import Fact, Picture, Pictures, Report, Section, Table, Tex
 
 if TYPE_CHECKING:
     from edgekit.converters.convert import ConversionSummary
+
+_MOST_LAYERS = 20
 
 
 def conversion_report(
@@ -39,6 +42,8 @@ def conversion_report(
                 note=f"On {manifest.accuracy.n} labelled samples, both models on the same ones.",
             )
         )
+    if summary.budget is not None:
+        sections += _budget_sections(summary.budget)
     if summary.warnings:
         sections.append(Text(title="Warnings", text="\n\n".join(summary.warnings)))
     if summary.notes:
@@ -66,6 +71,46 @@ def conversion_report(
         reproduce=_command_line(manifest),
         environment={**environment(), **manifest.provenance.tools},
     )
+
+
+def _budget_sections(budget: Budget) -> list[Section]:
+    """Return the mixes that were tried, and the layers that cost most in int8."""
+    tried = [
+        (
+            "all int8"
+            if not mix.layers
+            else f"{len(mix.layers)} layers in {', '.join(sorted(set(mix.layers.values())))}",
+            round(100 * mix.drop, 3),
+            round(mix.predicted_ms, 3),
+            None if mix.measured_ms is None else round(mix.measured_ms, 3),
+            "yes" if mix.layers == budget.chosen.layers else "",
+        )
+        for mix in budget.tried
+    ]
+    worst = [
+        (one.layer, one.operator, one.snr_db, budget.chosen.layers.get(one.layer, "int8"))
+        for one in budget.sensitivities[:_MOST_LAYERS]
+    ]
+    sections: list[Section] = [
+        Table(
+            title="Mixed precision",
+            columns=("mix", "drop, % points", "predicted, ms", "measured, ms", "chosen"),
+            rows=tried,
+            note=f"A drop of {100 * budget.max_drop:g} % points is allowed. Times are of one "
+            f"thread on this machine: int8 {budget.int8_ms:.2f} ms, fp32 {budget.fp32_ms:.2f} ms.",
+        )
+    ]
+    if worst:
+        sections.append(
+            Table(
+                title="Layers that cost most",
+                columns=("layer", "operator", "SNR at the output, dB", "became"),
+                rows=worst,
+                note="Each layer alone in int8, all others float, on calibration samples; the "
+                f"{len(worst)} worst of {len(budget.sensitivities)}.",
+            )
+        )
+    return sections
 
 
 def _verdict(manifest: Manifest, summary: ConversionSummary) -> tuple[Verdict, str]:

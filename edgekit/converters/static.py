@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgekit.converters.isolated import Progress
 from edgekit.converters.quantize.graph import Graph
-from edgekit.converters.quantize.ranges import Observer, Range, RangeTable
+from edgekit.converters.quantize.ranges import Observer, RangeTable
 from edgekit.converters.quantize.static import prepare_static
 from edgekit.converters.quantize.walk import fused_tensors
 from edgekit.converters.sources import SourceModel
@@ -48,6 +48,10 @@ class FloatTwin:
     table: RangeTable
     notes: tuple[str, ...] = ()
     extremes: Extremes | None = None
+
+    def with_table(self, table: RangeTable) -> FloatTwin:
+        """Return the same with another table."""
+        return replace(self, table=table)
 
     def quantize(
         self,

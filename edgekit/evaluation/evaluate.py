@@ -71,6 +71,26 @@ def evaluate(model: Model, data: Dataset, on_sample: OnSample | None = None) -> 
     return Evaluation(task, len(data), metrics.results())
 
 
+def evaluate_reference(reference: Reference, model: Model, data: Dataset) -> tuple[float, str]:
+    """Return the task's metric of a source on labelled `data`, and its name.
+
+    Args:
+        reference: the source.
+        model: what was made of it, whose preprocessing and decoding it gets.
+        data: the set.
+
+    Raises:
+        DataError: see `evaluate`.
+    """
+    data = data.with_labels_of(model.bundle.labels)
+    labels = data.labelled()
+    metrics = metrics_for(model.bundle.manifest.task, labels, _classes(model))
+    source = ReferenceModel(reference, model)
+    for index, sample in enumerate(data):
+        metrics.add(source(sample)[1], labels[index])
+    return metrics.results()[metrics.main], metrics.main
+
+
 def _classes(model: Model) -> int | None:
     manifest = model.bundle.manifest
     return class_count(manifest.task, model.backend.outputs[0], manifest.preprocess.layout)

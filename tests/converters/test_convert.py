@@ -285,7 +285,9 @@ def test_arrays_and_iterables_are_rgb_and_become_bgr_frames():
 
 
 @pytest.mark.convert
-def test_settings_come_in_pythons_own_forms_and_the_recipe_keeps_them(colour_model, colours, tmp_path):
+def test_settings_come_in_pythons_own_forms_and_the_recipe_keeps_them(
+    colour_model, colours, tmp_path
+):
     bundle = edgekit.convert(
         colour_model,
         tmp_path / "m.edgekit",
@@ -333,7 +335,11 @@ def test_axes_of_size_one_do_not_matter_and_other_shapes_name_the_sample(classif
     spec = TensorSpec("x", (1, 49, 10), "float32")
     preprocess = Preprocess().for_input(spec)
     fits = load_data(np.zeros((2, 49, 10, 1), np.float32))
-    assert [inputs[0].shape for inputs in model_inputs(fits, preprocess, [spec])] == [(1, 49, 10)] * 2
+    assert [inputs[0].shape for inputs in model_inputs(fits, preprocess, [spec])] == [
+        (1, 49, 10)
+    ] * 2
     other = load_data(np.zeros((2, 10, 49), np.float32))
-    with pytest.raises(DataError, match=r"the array, sample 0: the model's input 'x' takes \[49, 10\]"):
+    with pytest.raises(
+        DataError, match=r"the array, sample 0: the model's input 'x' takes \[49, 10\]"
+    ):
         list(model_inputs(other, preprocess, [spec]))

@@ -14,10 +14,10 @@ keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 
 from edgekit.converters.litert import emit  # noqa: E402
-from edgekit.converters.tflite.convert import convert_graph  # noqa: E402
 from edgekit.converters.recurrent import emit_float, quantize_file  # noqa: E402
 from edgekit.converters.sources import open_source  # noqa: E402
 from edgekit.converters.sources.recurrent import STEPS_LIMIT, without_loops  # noqa: E402
+from edgekit.converters.tflite.convert import convert_graph  # noqa: E402
 
 layers = keras.layers
 FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"

@@ -355,10 +355,14 @@ def test_saved_model_that_writes_files_under_the_savers_name(tmp_path):
 
 @pytest.mark.parametrize("entry", ["TFSMLayer", "StringLookup"])
 def test_layers_that_read_files_are_refused(entry):
-    inner = {"name": "reader", "filepath": "/etc"} if entry == "TFSMLayer" else {
-        "name": "reader",
-        "vocabulary": "/etc/passwd",
-    }
+    inner = (
+        {"name": "reader", "filepath": "/etc"}
+        if entry == "TFSMLayer"
+        else {
+            "name": "reader",
+            "vocabulary": "/etc/passwd",
+        }
+    )
     layer = {"class_name": entry, "module": "keras.layers", "config": inner}
     config = {"class_name": "Sequential", "module": "keras", "config": {"layers": [layer]}}
     with pytest.raises(UnsafeModelError, match=f"layer 'reader' is a {entry} that reads"):

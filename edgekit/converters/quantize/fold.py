@@ -119,7 +119,7 @@ def _takes_after(step: Step) -> bool:
 
 
 def _takes_before(step: Step, normalization: Step) -> bool:
-    """Whether a layer can take a normalization of its input exactly: zeros in the padding cannot."""
+    """Whether a layer can take a normalization of its input exactly: a padding of zeros cannot."""
     if not is_linear(step) or "Transpose" in type(step.layer).__name__:
         return False
     if kind_of(step.layer) == "Dense":

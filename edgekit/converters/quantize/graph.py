@@ -85,7 +85,7 @@ class Graph:
         return {id(tensor): step for step in self.steps for tensor in step.outputs}
 
     def names(self) -> dict[int, str]:
-        """Return each tensor's name, by its id: that of its layer, with a number where it has more."""
+        """Return each tensor's name, by its id: that of its layer, numbered where it has more."""
         names = {id(tensor): str(tensor.name) for tensor in self.inputs}
         for step in self.steps:
             outputs = step.outputs

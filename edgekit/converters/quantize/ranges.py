@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -21,6 +21,7 @@ FILE_NAME = "ranges.json"
 
 Scheme = Literal["litert", "tensorrt"]
 Observer = Literal["minmax", "percentile", "mse"]
+OBSERVERS: tuple[str, ...] = get_args(Observer)
 _LIMIT_BYTES = 64 << 20
 
 

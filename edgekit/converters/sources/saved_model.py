@@ -19,7 +19,15 @@ _REACHES_OUT = re.compile(
 )
 # The saver that every SavedModel carries needs these; nothing else does.
 _SAVER = frozenset(
-    {"SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename", "Save", "Restore", "SaveSlices"}
+    {
+        "SaveV2",
+        "RestoreV2",
+        "MergeV2Checkpoints",
+        "ShardedFilename",
+        "Save",
+        "Restore",
+        "SaveSlices",
+    }
 )
 _SAVER_FUNCTIONS = ("__inference__traced_save", "__inference__traced_restore")
 

@@ -128,8 +128,8 @@ def _check_object(
     vocabulary = inner.get("vocabulary") if isinstance(inner, dict) else None
     if kind == "TFSMLayer" or isinstance(vocabulary, str):
         raise UnsafeModelError(
-            f"{where}: {layer} is a {kind} that reads {vocabulary or 'a SavedModel'} from disk when "
-            f"the model is loaded; export the whole model as a SavedModel and convert that"
+            f"{where}: {layer} is a {kind} that reads {vocabulary or 'a SavedModel'} from disk "
+            f"when the model is loaded; export the whole model as a SavedModel and convert that"
         )
     if not _is_known(entry, kind, inner, custom_objects):
         name = inner if kind == "function" else entry.get("registered_name") or kind

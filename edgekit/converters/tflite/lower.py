@@ -25,9 +25,7 @@ def lower_tflite(source: TfliteSource, precision: str) -> bytes:
     quantizer = quantizer_module.Quantizer(bytearray(source.content))
     try:
         _RECIPES[precision](quantizer)
-        result = quantizer.quantize(
-            None, enable_progress_bar=False, enable_progress_report=False
-        )
+        result = quantizer.quantize(None, enable_progress_bar=False, enable_progress_report=False)
         return bytes(result.quantized_model)
     except Exception as error:
         raise ModelError(

@@ -1,7 +1,7 @@
 """Observers: the float .tflite runs over the calibration set with its activations as outputs.
 
-Through XNNPACK, as fast as the model itself, and one sample at a time, so that memory does not grow
-with the set. What the kernels fuse (a ReLU behind a convolution) is one operator of the file already.
+Through XNNPACK, as fast as the model itself, and one sample at a time, so that memory does not
+grow with the set. What kernels fuse (a ReLU behind a convolution) is one operator already.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Extremes:
 
 
 def observe(content: bytes, samples: Samples) -> Extremes:
-    """Return the extremes of a float model's inputs and of every activation with a range of its own.
+    """Return the extremes of a float model's inputs and of activations with a range of their own.
 
     Args:
         content: a float .tflite of one subgraph.

@@ -64,7 +64,7 @@ def quantize_static(
 
     Args:
         content: a float .tflite of one subgraph.
-        ranges: of its activations, by the tensor's index; a layer whose output has none stays float.
+        ranges: of its activations, by the tensor's index; layers whose output has none stay float.
         names: of its activations, by the tensor's index: what layers are called.
         precision: of every layer that `precisions` does not name, and of inputs and outputs.
         precisions: of single layers, by the name of their output.
@@ -91,6 +91,7 @@ class _Rewriter:
         precision: LayerPrecision,
     ) -> None:
         self.model, self.graph = model, model.subgraphs[0]
+        self.graph.outputs = [int(index) for index in self.graph.outputs]
         self.fallbacks: list[Fallback] = []
         self.operators: list[tuple[str, str, LayerPrecision]] = []
         self.grids: dict[int, Grid] = {}
@@ -99,7 +100,9 @@ class _Rewriter:
         self._schema = schema()
         self._types = self._schema.TensorType
         self._kinds = {
-            code: name for name, code in vars(self._schema.BuiltinOperator).items() if name[0] != "_"
+            code: name
+            for name, code in vars(self._schema.BuiltinOperator).items()
+            if name[0] != "_"
         }
         self._names = names
         self._float = {
@@ -131,7 +134,7 @@ class _Rewriter:
                 self._integer(operator, _DTYPES[precision], imposed)
             self._done.append(operator)
         if self._precision == "fp32":
-            self.graph.outputs = [self._as_float(int(index)) for index in self.graph.outputs]
+            self.graph.outputs = [self._as_float(index) for index in self.graph.outputs]
         else:
             self._integer_outputs()
         self.graph.operators = self._done
@@ -267,7 +270,11 @@ class _Rewriter:
         operator.opcodeIndex = self._code(kind)
 
     def _shared_grid(
-        self, inputs: list[int], outputs: list[int], dtype: IntegerType, imposed: Mapping[int, Range]
+        self,
+        inputs: list[int],
+        outputs: list[int],
+        dtype: IntegerType,
+        imposed: Mapping[int, Range],
     ) -> Grid:
         """Return the one grid of all inputs and outputs."""
         if len(inputs) == 1 and inputs[0] not in self._constants:
@@ -355,7 +362,9 @@ class _Rewriter:
         self.grids[index] = grid
         tensor = self.graph.tensors[index]
         tensor.type = getattr(self._types, grid.dtype.upper())
-        tensor.quantization = self._parameters(np.array([grid.scale], np.float32), 0, grid.zero_point)
+        tensor.quantization = self._parameters(
+            np.array([grid.scale], np.float32), 0, grid.zero_point
+        )
 
     def _constant(
         self, source: int, content: Array, scales: Array, axis: int, zero_point: int = 0

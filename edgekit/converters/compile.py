@@ -1,0 +1,130 @@
+"""What a recipe asks for, compiled: one emission, or a search for the mix that keeps a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgekit.bundle import Bundle, Manifest
+from edgekit.converters import litert
+from edgekit.converters.assemble import (
+    MODEL_FILE,
+    draft_manifest,
+    guess_postprocess,
+    guess_task,
+    provenance_of,
+)
+from edgekit.converters.budget import Budget, Search, meet_budget
+from edgekit.converters.isolated import Progress
+from edgekit.converters.job import GOLDEN_SAMPLES, Job
+from edgekit.converters.quantize.ranges import read_ranges
+from edgekit.converters.samples import model_inputs
+from edgekit.converters.tflite.quantize_static import Quantized
+from edgekit.errors import ModelError, UsageError
+from edgekit.evaluation.evaluate import evaluate, evaluate_reference
+from edgekit.runtime.backends import default_threads
+from edgekit.runtime.backends.litert import Backend
+from edgekit.runtime.model import Model
+from edgekit.specs import class_count
+
+
+def compile_model(
+    job: Job, model: Any, scratch: Path, on_progress: Progress
+) -> tuple[litert.Emitted, Budget | None]:
+    """Return the compiled model, and how its mix of precisions was found if it has one.
+
+    Args:
+        job: opened.
+        model: what was given, a path or a Keras model.
+        scratch: an existing folder for intermediate files.
+        on_progress: called with (phase, done, total).
+
+    Raises:
+        ModelError: a model that cannot be converted to that precision.
+        UsageError: settings that cannot be together.
+    """
+    recipe = job.recipe
+    on_progress(f"compiling to {recipe.precision}", 0, 0)
+    is_auto = recipe.precision == "auto"
+    emitted = litert.emit(
+        job.source,
+        "int8" if is_auto else recipe.precision,
+        job.calibration_inputs(),
+        on_progress,
+        recipe.int8_steps,
+        observer=recipe.observer,
+        ranges=None if recipe.ranges is None else read_ranges(recipe.ranges),
+    )
+    return _mixed(job, model, emitted, scratch, on_progress) if is_auto else (emitted, None)
+
+
+def _mixed(
+    job: Job, model: Any, emitted: litert.Emitted, scratch: Path, on_progress: Progress
+) -> tuple[litert.Emitted, Budget]:
+    twin, samples, evaluation = emitted.twin, job.calibration_inputs(), job.evaluation
+    if twin is None:
+        raise ModelError(
+            "precisions can be mixed in models without recurrent layers that are float so far; "
+            "choose int8, or fp32, for this one"
+        )
+    if samples is None or evaluation is None or job.recipe.max_drop is None:
+        raise UsageError("`precision` auto needs `data`, `eval_data` and `max_drop`")
+    with opened(job, model, emitted, scratch) as plain:
+        wanted, metric = evaluate_reference(job.source, plain, evaluation)
+
+    def drop_of(quantized: Quantized) -> float:
+        candidate = msgspec.structs.replace(emitted, content=quantized.content)
+        with opened(job, model, candidate, scratch) as tried:
+            return wanted - evaluate(tried, evaluation).metrics[metric]
+
+    quantized, budget = meet_budget(
+        Search(twin, samples, drop_of, job.recipe.max_drop, on_progress)
+    )
+    table = msgspec.structs.replace(twin.table, precisions=dict(budget.chosen.layers))
+    done = msgspec.structs.replace(
+        emitted,
+        content=quantized.content,
+        fallbacks=quantized.fallbacks,
+        twin=twin.with_table(table),
+    )
+    return done, budget
+
+
+@contextmanager
+def opened(job: Job, model: Any, emitted: litert.Emitted, scratch: Path) -> Iterator[Model]:
+    """Open a compiled model as the bundle that it will be."""
+    file = scratch / MODEL_FILE
+    file.write_bytes(emitted.content)
+    with Backend(file, default_threads()) as backend:
+        draft = _draft(job, model, backend, emitted)
+        yield Model(Bundle(scratch, draft, job.labels), backend, "litert")
+
+
+def _draft(job: Job, model: Any, backend: Backend, emitted: litert.Emitted) -> Manifest:
+    few = islice(model_inputs(job.samples, job.preprocess, job.source.inputs), GOLDEN_SAMPLES)
+    outputs = [job.source.predict(inputs)[0] for inputs in few]
+    labelled = next((d.labels for d in (job.evaluation, job.calibration) if d is not None), None)
+    spec = job.source.outputs[0]
+    is_image = job.preprocess.size is not None
+    task = job.recipe.task or guess_task(spec, outputs, labelled, is_image)
+    classes = class_count(task, spec, job.preprocess.layout)
+    if job.labels and classes not in (None, len(job.labels)):
+        raise UsageError(
+            f"`labels` has {len(job.labels)} names; the model's output has {classes} classes"
+        )
+    return draft_manifest(
+        backend,
+        task=task,
+        precision=job.recipe.precision,
+        preprocess=job.preprocess,
+        postprocess=guess_postprocess(task, classes, spec, outputs),
+        target=job.recipe.target,
+        fallbacks=emitted.fallbacks,
+        recipe=msgspec.to_builtins(job.recipe),
+        provenance=provenance_of(model, job.source.kind, job.calibration),
+    )
