@@ -21,7 +21,7 @@ from edgekit.bundle import (
     write_bundle,
 )
 from edgekit.converters.assemble import MODEL_FILE, golden_samples
-from edgekit.converters.audit import range_finding, unstable_ranges
+from edgekit.converters.audit import ENOUGH_SAMPLES, range_finding, unstable_ranges
 from edgekit.converters.budget import Budget
 from edgekit.converters.compile import compile_model, opened
 from edgekit.converters.isolated import Progress
@@ -223,9 +223,9 @@ def convert_with(
 
 
 def _range_warnings(emitted: Emitted) -> tuple[str, ...]:
-    """Return what the audit says of ranges that single samples determine."""
+    """Return what the audit says of ranges that single samples determine, as a few always do."""
     twin = emitted.twin
-    if twin is None or twin.extremes is None:
+    if twin is None or twin.extremes is None or len(twin.extremes.low) < ENOUGH_SAMPLES:
         return ()
     seen = twin.extremes
     names = [twin.names[index] for index in seen.tensors]
@@ -243,8 +243,8 @@ def _missed_budget(recipe: Recipe, comparison: Comparison) -> str | None:
         f"{format_metric(accuracy.metric, accuracy.converted)}; a drop of at most "
         f"{format_metric(accuracy.metric, recipe.max_drop)} is allowed"
         + (
-            ", which no mix of precisions keeps that is faster than fp32: this is the best of those "
-            "tried; allow more, choose fp32, or train with edgekit qat"
+            ", which no mix of precisions keeps that is faster than fp32: this is the best of "
+            "those tried; allow more, choose fp32, or train with edgekit qat"
             if recipe.precision == "auto"
             else ": try more or better calibration data, precision auto, or a higher one"
         )
@@ -258,8 +258,8 @@ def _budget_notes(budget: Budget | None) -> tuple[str, ...]:
     if measured_ms < budget.fp32_ms:
         return ()
     return (
-        f"the mix takes {measured_ms:.2f} ms here and fp32 {budget.fp32_ms:.2f} ms: on this machine "
-        "it saves memory only",
+        f"the mix takes {measured_ms:.2f} ms here and fp32 {budget.fp32_ms:.2f} ms: on this "
+        "machine it saves memory only",
     )
 
 
