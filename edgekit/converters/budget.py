@@ -21,7 +21,8 @@ from edgekit.converters.sources.tflite import open_interpreter
 from edgekit.converters.static import FloatTwin, Samples
 from edgekit.converters.tflite.flatbuffer import kinds_of, unpack
 from edgekit.converters.tflite.operators import OPERATORS
-from edgekit.converters.tflite.quantize_static import LayerPrecision, Quantized
+from edgekit.converters.tflite.plan import LayerPrecision
+from edgekit.converters.tflite.quantize_static import Quantized
 
 _SAMPLES = 32
 _TIMED_RUNS = 15

@@ -22,7 +22,8 @@ from edgekit.converters.sources.tflite import TfliteSource
 from edgekit.converters.tflite.convert import convert_graph
 from edgekit.converters.tflite.flatbuffer import pack, unpack
 from edgekit.converters.tflite.observe import Extremes, clipped_ranges, observe
-from edgekit.converters.tflite.quantize_static import LayerPrecision, Quantized, quantize_static
+from edgekit.converters.tflite.plan import LayerPrecision
+from edgekit.converters.tflite.quantize_static import Quantized, quantize_static
 from edgekit.errors import DataError, UsageError, require
 
 Samples = Callable[[], Iterator[tuple[NDArray[Any], ...]]]

@@ -1,0 +1,131 @@
+"""Which operators become integers, and over which range each activation's grid lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, Literal
+
+from edgekit.bundle import Fallback
+from edgekit.converters.quantize.ranges import Range
+from edgekit.converters.tflite.graph import FloatGraph, extent
+from edgekit.converters.tflite.operators import OPERATORS
+
+LayerPrecision = Literal["int8", "int16x8", "fp32"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be written.
+
+    Attributes:
+        precisions: of each operator; None: it touches no real numbers.
+        ranges: of every activation that becomes integers, by index.
+        imposed: ranges that tensors take over from the one operator that reads them.
+        fallbacks: operators that are not in the model's precision, and why.
+    """
+
+    precisions: list[LayerPrecision | None]
+    ranges: dict[int, Range]
+    imposed: dict[int, Range]
+    fallbacks: list[Fallback]
+
+
+def plan_of(
+    graph: FloatGraph,
+    ranges: Mapping[int, Range],
+    precision: LayerPrecision,
+    precisions: Mapping[str, LayerPrecision],
+) -> Plan:
+    """Return the plan for a float model.
+
+    Args:
+        graph: the model.
+        ranges: of its activations, by index.
+        precision: of every operator that `precisions` does not name.
+        precisions: by the name of the operator's output.
+    """
+    plan = Plan([], dict(ranges), {}, [])
+    for operator, kind in zip(graph.operators, graph.kinds, strict=True):
+        if not graph.activations([*operator.inputs, *operator.outputs]):
+            plan.precisions.append(None)
+            continue
+        name = graph.label(operator.outputs[0])
+        wanted = precisions.get(name, precision)
+        reason = None if wanted == "fp32" else _obstacle(graph, plan, operator, kind, wanted)
+        if reason is not None:
+            wanted, reason = "fp32", f"{reason}, so it runs in float"
+        elif wanted != precision:
+            reason = f"{wanted}, as it was asked to be"
+        if reason is not None:
+            plan.fallbacks.append(Fallback(what=f"{kind} {name}", reason=reason))
+        plan.precisions.append(wanted)
+        _follow(graph, plan, operator, kind)
+    _impose(graph, plan)
+    return plan
+
+
+def _obstacle(
+    graph: FloatGraph, plan: Plan, operator: Any, kind: str, wanted: LayerPrecision
+) -> str | None:
+    """Return why an operator cannot become integers, or None."""
+    rule = OPERATORS.get(kind)
+    if rule is None:
+        return "LiteRT has no integer kernel for it that is known to work"
+    if wanted == "int16x8" and not rule.has_int16:
+        return "LiteRT has no kernel for it with int16 activations"
+    if rule.weights is not None and operator.inputs[rule.weights] not in graph.constants:
+        return "its weights are computed, not constant"
+    needed = graph.activations(operator.inputs)
+    if rule.output == "own":
+        needed = needed + graph.activations(operator.outputs)
+    missing = [graph.label(index) for index in needed if index not in plan.ranges]
+    if missing:
+        return f"the range table has no range for {', '.join(missing)}"
+    return None
+
+
+def _follow(graph: FloatGraph, plan: Plan, operator: Any, kind: str) -> None:
+    """Give outputs the range that their operator gives them, where it is not one of their own."""
+    rule = OPERATORS.get(kind)
+    if rule is None or rule.output == "own":
+        return
+    outputs = graph.activations(operator.outputs)
+    if rule.output == "fixed":
+        low = -rule.scales[0] * (128 + rule.zero_point)
+        found = Range(low, low + 255 * rule.scales[0])
+    else:
+        computed = graph.activations(operator.inputs)
+        given = [plan.ranges[index] for index in computed if index in plan.ranges]
+        given += [extent(graph.constants[i]) for i in operator.inputs if i in graph.constants]
+        own = [plan.ranges[index] for index in outputs if index in plan.ranges]
+        if not given:
+            return
+        # Several inputs: what was found for the whole, which a table may have made narrower.
+        found = own[0] if own and len(given) > 1 else reduce(Range.union, given)
+    plan.ranges.update(dict.fromkeys(outputs, found))
+
+
+def _impose(graph: FloatGraph, plan: Plan) -> None:
+    """Let tensors take over the range of what alone reads them.
+
+    What only a Concatenation reads is best rounded once, to the grid of the whole.
+    """
+    for place in reversed(range(len(graph.operators))):
+        operator, rule = graph.operators[place], OPERATORS.get(graph.kinds[place])
+        if plan.precisions[place] in (None, "fp32") or rule is None or rule.output != "input":
+            continue
+        inputs = graph.activations(operator.inputs)
+        output = graph.activations(operator.outputs)[0]
+        found = plan.imposed.get(output)
+        if found is None and shares_grid(graph, operator):
+            found = plan.ranges[output]
+        if found is not None:
+            alone = [index for index in inputs if graph.uses[index] == 1]
+            plan.imposed.update(dict.fromkeys(alone, found))
+
+
+def shares_grid(graph: FloatGraph, operator: Any) -> bool:
+    """Whether an operator brings several tensors, or a constant, to one grid."""
+    return len([index for index in operator.inputs if index in graph.real]) > 1
