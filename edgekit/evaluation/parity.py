@@ -46,12 +46,16 @@ class ParityMeter:
 
     def result(self) -> Parity:
         """Return the parity over all samples taken."""
-        snr_db = MOST_SNR_DB
-        if self._noise > 0:
-            ratio = max(self._signal / self._noise, 10 ** (-MOST_SNR_DB / 10))
-            snr_db = min(MOST_SNR_DB, 10 * math.log10(ratio))
         share = self._same / self._n if self._classes and self._n else None
-        return Parity(snr_db, self._max_abs, share, self._n)
+        return Parity(snr_db(self._signal, self._noise), self._max_abs, share, self._n)
+
+
+def snr_db(signal: float, noise: float) -> float:
+    """Return 10 log10(signal / noise) of two powers, within ±`MOST_SNR_DB`."""
+    if noise <= 0:
+        return MOST_SNR_DB
+    ratio = max(signal / noise, 10 ** (-MOST_SNR_DB / 10))
+    return min(MOST_SNR_DB, 10 * math.log10(ratio))
 
 
 def agreement(one: Any, other: Any) -> float | None:
