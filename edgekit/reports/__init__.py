@@ -79,11 +79,18 @@ class Bars(_Section, frozen=True, kw_only=True):
 
 
 class Series(_Section, frozen=True, kw_only=True):
-    """Values in the order of their measurement; `index` names the horizontal axis."""
+    """Values in their order; `index` names the horizontal axis.
+
+    Few far values are drawn at the edge, unless `is_whole`. `names`, one a value, are shown where
+    the reader points; `marks` (name: position) are lines.
+    """
 
     values: Sequence[float]
     unit: str = ""
     index: str = "run"
+    names: Sequence[str] = ()
+    marks: Mapping[str, float] = {}
+    is_whole: bool = False
 
 
 class Matrix(_Section, frozen=True, kw_only=True):
@@ -210,8 +217,10 @@ def _view(section: Text | Table | Histogram | Bars | Series | Matrix) -> _View:
             return _drawn(title, plots.histogram(title, values, unit, marks))
         case Bars(title=title, stages=stages, unit=unit):
             return _drawn(title, plots.waterfall(title, stages, unit))
-        case Series(title=title, values=values, unit=unit, index=index):
-            return _drawn(title, plots.series(title, values, unit, index))
+        case Series(title=title, values=values, unit=unit, index=index, marks=marks):
+            whole = section.is_whole
+            drawing = plots.series(title, values, unit, index, section.names, marks, whole)
+            return _drawn(title, drawing)
         case Matrix():
             return _matrix(section)
 

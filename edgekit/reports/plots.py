@@ -116,25 +116,54 @@ def waterfall(title: str, stages: Sequence[tuple[str, float]], unit: str) -> Dra
     return Drawing(svg.text(), [f"Total {whole}."])
 
 
-def series(title: str, values: Sequence[float], unit: str, index: str) -> Drawing:
+def series(
+    title: str,
+    values: Sequence[float],
+    unit: str,
+    index: str,
+    names: Sequence[str],
+    marks: Mapping[str, float],
+    is_whole: bool,
+) -> Drawing:
     """Draw values in their order; of many, the least and the most of each stretch."""
     numbers, left_out = finite(values)
     notes = _left_out(left_out)
     if not numbers.size:
         return Drawing("", [*notes, "No values to draw."])
-    up = rounded_axis(*core_range(numbers, reach=3), most=4)
+    whole = float(numbers.min()), float(numbers.max())
+    up = rounded_axis(*(whole if is_whole else core_range(numbers, reach=3)), most=4)
     count = len(values)
     across = axis(0, max(1, count - 1), most=6, whole=True)
-    svg = Svg(
-        f"{title or 'Series'}: {count:,} values, {_range(numbers, unit)}", 22 + HEIGHT + 40, up
-    )
-    svg.y_axis(up, 22, unit)
-    svg.x_axis(across, 22 + HEIGHT, index)
-    frame = svg.add("svg", x=0, y=22, width="100%", height=HEIGHT, preserveAspectRatio="none")
+    placed = place_marks(marks, across)
+    top = 22 + LABEL_ROW_PX * (1 + max(row for *_, row in placed) if placed else 0)
+    text = f"{title or 'Series'}: {count:,} values, {_range(numbers, unit)}"
+    svg = Svg(text, top + HEIGHT + 40, up)
+    svg.y_axis(up, top, unit)
+    svg.x_axis(across, top + HEIGHT, index)
+    frame = svg.add("svg", x=0, y=top, width="100%", height=HEIGHT, preserveAspectRatio="none")
     frame.set("viewBox", f"0 0 1000 {HEIGHT}")
     svg.add("path", frame, class_="curve", d=_curve(*thin(values), across, up))
+    svg.marks(placed, top)
+    _name_values(svg, values, names, unit, across, top)
     outside = _outside(numbers, (up.low, up.high), unit, "they are drawn at the edge")
     return Drawing(svg.text(), notes + outside)
+
+
+def _name_values(
+    svg: Svg, values: Sequence[float], names: Sequence[str], unit: str, across: Axis, top: int
+) -> None:
+    """Lay a strip over each of the first values, which says its name where the reader points."""
+    for position, (name, value) in enumerate(zip(names[:_MOST_POINTS], values, strict=False)):
+        left, right = across.position(position - 0.5), across.position(position + 0.5)
+        strip = svg.add(
+            "rect",
+            class_="strip",
+            x=percent(left),
+            y=top,
+            width=percent(right - left),
+            height=HEIGHT,
+        )
+        svg.add("title", strip, f"{name}: {with_unit(number(float(value)), unit)}")
 
 
 def thin(values: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -262,6 +262,30 @@ def test_thinning_keeps_the_extremes_and_the_gaps() -> None:
     assert (np.diff(positions) > 0).all()
 
 
+def test_values_with_names_say_them_where_the_reader_points() -> None:
+    values = [40.0, 30.0, -5.0]
+    html = render(report(Series(values=values, unit="dB", names=["a", HOSTILE, "c"])))
+    strips = [attrs for tag, attrs in Page(html).tags if attrs.get("class") == "strip"]
+    assert [attrs["x"] for attrs in strips] == ["0.000%", "25.000%", "75.000%"]
+    assert [attrs["width"] for attrs in strips] == ["25.000%", "50.000%", "25.000%"]
+    assert "<title>c: −5\N{NO-BREAK SPACE}dB</title></rect>" in html
+
+
+def test_a_mark_stands_at_its_value_of_a_series() -> None:
+    html = render(report(Series(values=[1.0] * 5, marks={"first bad layer": 3.0})))
+    (mark,) = [attrs for _, attrs in Page(html).tags if attrs.get("class") == "mark"]
+    assert mark["x1"] == mark["x2"] == "75.000%"
+    assert "first bad layer 3" in Page(html).words
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_far_value_of_a_series_is_drawn_whole_or_at_the_edge(is_whole: bool) -> None:
+    random = np.random.default_rng(0)
+    values = [*random.normal(35, 1, 170), -5.0]
+    words = Page(render(report(Series(values=values, is_whole=is_whole)))).words
+    assert ("drawn at the edge" in words) is not is_whole
+
+
 def test_a_gap_lifts_the_pen() -> None:
     html = render(report(Series(values=[1.0, 2.0, NAN, 3.0])))
     curve = re.search(r' d="([^"]*)"', html)
