@@ -126,6 +126,9 @@ def command(
         note(f"fallback: {fallback['what']}: {fallback['reason']}")
     for remark in summary["notes"]:
         note(f"note: {remark}")
+    bad = (summary["layers"] or {}).get("first_bad")
+    if bad is not None:
+        note(f"first bad layer: {bad['name']} ({bad['cause']}): {bad['why']}")
     print_json(summary, json)
     if failure is not None:
         kept = f"{output} was kept" if keep else f"{output} was not written"

@@ -35,6 +35,7 @@ from edgekit.converters.report import conversion_report
 from edgekit.converters.samples import subset
 from edgekit.errors import CheckFailed
 from edgekit.evaluation.evaluate import Comparison, compare_with_source
+from edgekit.evaluation.layers import LayerComparison
 from edgekit.evaluation.metrics import format_metric
 from edgekit.golden import write_golden
 from edgekit.profiling.latency import peak_rss_mb
@@ -61,6 +62,7 @@ class ConversionSummary(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
     budget: Budget | None
     failure: str | None
+    layers: LayerComparison | None = None
 
 
 def convert(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.bundle import Manifest
 from edgekit.converters.budget import Budget
+from edgekit.converters.layer_report import layer_sections, layer_table
 from edgekit.evaluation.evaluate import Comparison
 from edgekit.evaluation.metrics import format_metric
 from edgekit.golden import GoldenSample
@@ -56,11 +57,15 @@ def conversion_report(
                 rows=[(f.what, f.reason) for f in summary.fallbacks],
             )
         )
+    if summary.layers is not None:
+        sections += layer_sections(summary.layers)
     sections.append(_tensors(manifest))
     pictures = _golden_pictures(samples) if manifest.preprocess.size else []
     if pictures:
         note = "Stored with the bundle and computed again wherever it is opened."
         sections.append(Pictures(title="Golden samples", pictures=pictures, note=note))
+    if summary.layers is not None:
+        sections.append(layer_table(summary.layers))
     return Report(
         title=f"Conversion of {manifest.provenance.source}",
         subtitle=f"{manifest.task}, {manifest.precision}, {manifest.target or 'any LiteRT CPU'}",

@@ -1,12 +1,16 @@
 """Layer by layer: what is measured, and that damage done on purpose is found and named."""
 
 import itertools
+import json
+import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from edgekit.errors import DataError, ModelError, UsageError
+from edgekit.evaluation.causes import BadLayer
 from edgekit.evaluation.layer_meter import Grid, LayerMeter
 from edgekit.evaluation.layers import compare_layers, pair_by_name
 from edgekit.runtime.tflite import TensorDetail
@@ -130,3 +134,13 @@ def test_samples_are_taken_one_by_one():
 def test_what_cannot_be_compared_is_refused(pairs, samples, error, words):
     with pytest.raises(error, match=words):
         compare_layers(SEGMENTER[0], SEGMENTER[0], pairs, samples)
+
+
+def test_the_documented_keys_are_those_written():
+    comparison = compare_layers(*SEGMENTER, pair_by_name(*SEGMENTER), pictures(1))
+    written = json.loads(msgspec.json.encode(comparison))
+    text = (ROOT / "docs" / "json.md").read_text()
+    documented = set(re.findall(r"^\| `layers\.([^`]+)`", text, re.M))
+    rows = {f"layers[].{key}" for row in written["layers"] for key in row}
+    bad = {f"first_bad.{field}" for field in BadLayer.__struct_fields__}
+    assert documented == {"n", *rows, *bad}
