@@ -5,6 +5,8 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +27,24 @@ from edgekit.converters.audit import ENOUGH_SAMPLES, range_finding, unstable_ran
 from edgekit.converters.budget import Budget
 from edgekit.converters.compile import compile_model, opened
 from edgekit.converters.isolated import Progress
-from edgekit.converters.job import GOLDEN_SAMPLES, PARITY_SAMPLES, Job, check_settings, open_job
+from edgekit.converters.job import (
+    GOLDEN_SAMPLES,
+    LAYER_SAMPLES,
+    PARITY_SAMPLES,
+    Job,
+    check_settings,
+    open_job,
+)
 from edgekit.converters.litert import Emitted
 from edgekit.converters.quantize import INT8_STEPS
 from edgekit.converters.quantize.ranges import FILE_NAME as RANGES_FILE
 from edgekit.converters.quantize.ranges import Observer
 from edgekit.converters.recipe import Recipe, recipe_of
 from edgekit.converters.report import conversion_report
-from edgekit.converters.samples import subset
+from edgekit.converters.samples import model_inputs, subset
 from edgekit.errors import CheckFailed
 from edgekit.evaluation.evaluate import Comparison, compare_with_source
-from edgekit.evaluation.layers import LayerComparison
+from edgekit.evaluation.layers import LayerComparison, compare_layers
 from edgekit.evaluation.metrics import format_metric
 from edgekit.golden import write_golden
 from edgekit.profiling.latency import peak_rss_mb
@@ -217,11 +226,29 @@ def convert_with(
                 warnings=warnings,
                 notes=(*emitted.notes, *_budget_notes(budget)),
                 budget=budget,
+                layers=_layers(job, emitted, compiled, say),
                 failure=_missed_budget(recipe, comparison),
             )
             if summary.failure is None or keep:
                 _write(out, job, compiled, emitted, summary, comparison)
     return summary
+
+
+def _layers(job: Job, emitted: Emitted, compiled: Model, say: Progress) -> LayerComparison | None:
+    """Compare the model of integers with its float twin, layer by layer, on a few samples."""
+    twin, inputs = emitted.twin, job.calibration_inputs()
+    if twin is None:
+        return None
+    if inputs is None:
+        inputs = partial(model_inputs, job.samples, job.preprocess, job.source.inputs)
+    say("comparing layer by layer", 0, 0)
+    manifest = compiled.bundle.manifest
+    class_axis = None
+    if manifest.task in ("classification", "segmentation"):
+        class_axis = 1 if manifest.preprocess.layout == "nchw" else -1
+    pairs = [(name, index, index) for name, index in twin.layers()]
+    samples = islice(inputs(), LAYER_SAMPLES)
+    return compare_layers(twin.reference(), emitted.content, pairs, samples, class_axis)
 
 
 def _range_warnings(emitted: Emitted) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from edgekit.specs import Preprocess
 
 GOLDEN_SAMPLES = 4
 PARITY_SAMPLES = 64
+LAYER_SAMPLES = 16
 CALIBRATED_PRECISIONS = ("int8", "int16x8", "auto")
 NEEDS_DATA = (
     "needs `data`, a calibration set of real samples (100 to 500 are enough); nothing is "

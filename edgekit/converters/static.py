@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 
 from edgekit.converters.isolated import Progress
 from edgekit.converters.quantize.graph import Graph
+from edgekit.converters.quantize.linear import litert_kernel, weights_of
 from edgekit.converters.quantize.ranges import Observer, RangeTable
-from edgekit.converters.quantize.static import prepare_static
+from edgekit.converters.quantize.static import Prepared, prepare_static
 from edgekit.converters.quantize.walk import fused_tensors
 from edgekit.converters.sources import SourceModel
 from edgekit.converters.sources.graph import FrozenGraph, freeze
 from edgekit.converters.sources.keras import with_constants
 from edgekit.converters.sources.tflite import TfliteSource
 from edgekit.converters.tflite.convert import convert_graph
-from edgekit.converters.tflite.flatbuffer import pack, unpack
+from edgekit.converters.tflite.flatbuffer import pack, unpack, with_constants_of
+from edgekit.converters.tflite.graph import FloatGraph
 from edgekit.converters.tflite.observe import Extremes, clipped_ranges, observe
+from edgekit.converters.tflite.operators import OPERATORS
 from edgekit.converters.tflite.plan import LayerPrecision
 from edgekit.converters.tflite.quantize_static import Quantized, quantize_static
 from edgekit.errors import DataError, UsageError, require
@@ -42,6 +45,8 @@ class FloatTwin:
         table: ranges by name.
         notes: what was done to the model before, for people.
         extremes: of its activations in each calibration sample; None where nothing was observed.
+        unrounded: weights and biases as they were before they were rounded and corrected, by the
+            index of the constant.
     """
 
     content: bytes
@@ -49,6 +54,17 @@ class FloatTwin:
     table: RangeTable
     notes: tuple[str, ...] = ()
     extremes: Extremes | None = None
+    unrounded: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    def reference(self) -> bytes:
+        """Return the float model that integers are compared with: its weights are not rounded."""
+        return with_constants_of(self.content, self.unrounded)
+
+    def layers(self) -> list[tuple[str, int]]:
+        """Return name and index of every real activation, in order of execution."""
+        graph = FloatGraph(self.content, self.names)
+        outputs = [index for operator in graph.operators for index in operator.outputs]
+        return [(graph.label(index), index) for index in graph.activations(outputs)]
 
     def with_table(self, table: RangeTable) -> FloatTwin:
         """Return the same with another table."""
@@ -142,7 +158,7 @@ def _converted(
             prepared = prepare_static(source, samples, steps, on_progress)
             if prepared.graph is not None:
                 on_progress("convert", 0, 0)
-                return _tapped(source, prepared.graph, steps, prepared.notes)
+                return _tapped(source, prepared, steps)
             notes = prepared.notes
     elif steps:
         notes = (f"{', '.join(steps)}: only for models that Keras 3 loads, not done here",)
@@ -154,14 +170,14 @@ def _converted(
     return FloatTwin(content, names, RangeTable(origin="minmax", tensors={}), notes)
 
 
-def _tapped(
-    source: FrozenGraph, graph: Graph, steps: Sequence[str], notes: tuple[str, ...]
-) -> FloatTwin:
+def _tapped(source: FrozenGraph, prepared: Prepared, steps: Sequence[str]) -> FloatTwin:
     """Convert a prepared graph such that the tensors of its layers can be told in the file.
 
     They are outputs of the model while TensorFlow converts it, and no more after that.
     """
     keras: Any = require("keras", "convert")
+    graph = prepared.graph
+    assert graph is not None
     names = graph.names()
     hidden = fused_tensors(graph) | {id(tensor) for tensor in graph.outputs}
     taps = [
@@ -193,4 +209,40 @@ def _tapped(
         elif index not in found:
             found[index] = text if text not in taken else f"{text}#{index}"
     table = RangeTable(origin="minmax", steps=tuple(steps), tensors={})
-    return FloatTwin(pack(file), found, table, notes)
+    content = pack(file)
+    unrounded = _unrounded(FloatGraph(content, found), graph, prepared.weights)
+    return FloatTwin(content, found, table, prepared.notes, unrounded=unrounded)
+
+
+def _unrounded(
+    file: FloatGraph,
+    graph: Graph,
+    weights: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
+) -> dict[int, NDArray[np.float32]]:
+    """Return what to put in the place of the file's constants to have the weights unrounded."""
+    names, fused, users = graph.names(), fused_tensors(graph), graph.users()
+    layers = {}
+    for step in graph.steps:
+        if step.layer.name in weights:
+            (output,) = step.outputs
+            (reader,) = users[id(output)] if id(output) in fused else [None]
+            layers[names[id(output if reader is None else reader.outputs[0])]] = step.layer
+    found = {}
+    for operator, kind in zip(file.operators, file.kinds, strict=True):
+        rule = OPERATORS.get(kind)
+        layer = layers.get(file.label(operator.outputs[0]))
+        if rule is None or rule.weights is None or rule.bias is None or layer is None:
+            continue
+        now, before = weights_of(layer), weights[layer.name]
+        kernels = [litert_kernel(layer, kernel) for kernel in (now[0], before[0])]
+        places = (rule.weights, rule.bias)
+        for place, is_now, was in zip(
+            places, (kernels[0], now[1]), (kernels[1], before[1]), strict=True
+        ):
+            index = operator.inputs[place] if place < len(operator.inputs) else -1
+            stored = file.constants.get(index)
+            if stored is None or stored.size != is_now.size:
+                continue
+            if np.allclose(stored.reshape(is_now.shape), is_now, rtol=1e-4, atol=1e-6):
+                found[index] = was.reshape(stored.shape).astype(np.float32)
+    return found

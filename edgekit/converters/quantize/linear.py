@@ -88,6 +88,15 @@ def output_range(layer: Any, kernel: Array) -> Array:
     return np.asarray(np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1))))
 
 
+def litert_kernel(layer: Any, kernel: Array) -> Array:
+    """Return a kernel in the order of a `.tflite`: outputs first, but for depthwise ones."""
+    kind = kind_of(layer)
+    if kind in _DEPTHWISE:
+        return kernel.reshape(1, *kernel.shape[:-2], -1)
+    axis = -2 if kind in _TRANSPOSED else -1
+    return np.moveaxis(kernel, axis, 0)
+
+
 def to_columns(layer: Any, kernel: Array) -> Array:
     """Return an array of the kernel's shape as columns [groups, inputs, outputs]."""
     kind = kind_of(layer)

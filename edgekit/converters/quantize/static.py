@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from edgekit.converters.quantize import INT8_STEPS
 from edgekit.converters.quantize.equalize import equalize, groups_of
 from edgekit.converters.quantize.fold import fold
 from edgekit.converters.quantize.graph import Graph, Unsupported, flatten, run
+from edgekit.converters.quantize.linear import is_linear, weights_of
 from edgekit.converters.quantize.walk import (
     MEMORY_LIMIT,
     Progress,
@@ -36,10 +37,13 @@ class Prepared:
     Attributes:
         graph: its private copy; None: the model was left as it is, and `notes` says why.
         notes: what was done, and what was left as it was and why, for people.
+        weights: kernel and bias of each linear layer as they were before they were rounded and
+            corrected, by the layer's name.
     """
 
     graph: Graph | None
     notes: tuple[str, ...]
+    weights: Mapping[str, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
 
 
 def prepare_static(
@@ -90,10 +94,13 @@ def _prepare(
         ranges = channel_ranges(graph, drawn, on_progress) if is_of_use else {}
         notes += equalize(graph, ranges)
         _expect_same(source, graph, drawn, "equalization")
+    weights = {}
     if "round" in steps or "correct" in steps:
+        linear = [step.layer for step in graph.steps if is_linear(step)]
+        weights = {layer.name: weights_of(layer) for layer in linear}
         rounds, corrects = "round" in steps, "correct" in steps
         notes += compensate(graph, drawn, rounds=rounds, corrects=corrects, on_progress=on_progress)
-    return Prepared(graph, tuple(notes))
+    return Prepared(graph, tuple(notes), weights)
 
 
 def _listed(steps: Sequence[str]) -> str:

@@ -5,7 +5,11 @@ Only for files that `describe_tflite` has passed: the generated classes trust ev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.errors import require
 
@@ -34,6 +38,19 @@ def pack(model: Any) -> bytes:
     builder = Builder(1 << 20)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def with_constants_of(content: bytes, values: Mapping[int, NDArray[Any]]) -> bytes:
+    """Return a file with other content in some constants, given by the tensor's index."""
+    if not values:
+        return content
+    model = unpack(content)
+    for index, array in values.items():
+        buffer = schema().BufferT()
+        buffer.data = np.frombuffer(array.tobytes(), np.uint8)
+        model.buffers.append(buffer)
+        model.subgraphs[0].tensors[index].buffer = len(model.buffers) - 1
+    return pack(model)
 
 
 def kinds_of(model: Any) -> list[str]:
