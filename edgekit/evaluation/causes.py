@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from edgekit.evaluation.layer_meter import LayerMeter
+from edgekit.evaluation.parity import snr_db
 
 GOOD_SNR_DB = 36.0
 """What an int8 layer has that uses its grid well: falls are counted from here at most."""
@@ -49,6 +50,10 @@ class Measured(NamedTuple):
     is_output: bool
     meter: LayerMeter
 
+
+# They turn a small difference of large values into a large one of small values, as they should:
+# only what their own grid does can be held against them.
+_STEEP = ("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "EXP")
 
 _WeightsNoise = Callable[[int], float]
 
@@ -89,7 +94,7 @@ def _falls(layers: Sequence[Measured]) -> list[float]:
     for number, layer in enumerate(layers):
         for source in layer.inputs:
             consumers[source].append(number)
-    kept = [layer.meter.snr_db for layer in layers]
+    kept = [_snr_db(layer) for layer in layers]
     for number in reversed(range(len(layers))):
         if consumers[number] and not layers[number].is_output:
             kept[number] = max(kept[number], min(kept[later] for later in consumers[number]))
@@ -97,6 +102,13 @@ def _falls(layers: Sequence[Measured]) -> list[float]:
         min([GOOD_SNR_DB, *(layers[source].meter.snr_db for source in layer.inputs)]) - kept[number]
         for number, layer in enumerate(layers)
     ]
+
+
+def _snr_db(layer: Measured) -> float:
+    meter = layer.meter
+    if layer.operator not in _STEEP:
+        return meter.snr_db
+    return snr_db(float(meter.signal.sum()), meter.rounding + meter.clipping)
 
 
 def _lost_channels(layers: Sequence[Measured], index: int) -> int | None:
