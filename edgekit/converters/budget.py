@@ -62,7 +62,7 @@ class Budget(msgspec.Struct, frozen=True):
         is_met: whether the chosen mix keeps it.
         chosen: the mix in the bundle: the cheapest that keeps the budget, else the best.
         int8_ms: one inference with all layers in int8.
-        int16x8_ms: the same in int16x8, None where LiteRT cannot run that.
+        int16x8_ms: the same in int16x8, but for layers without such a kernel.
         fp32_ms: the same in fp32.
         sensitivities: of all layers, the worst first.
         tried: every mix that was evaluated, in order.
@@ -72,7 +72,7 @@ class Budget(msgspec.Struct, frozen=True):
     is_met: bool
     chosen: Mix
     int8_ms: float
-    int16x8_ms: float | None
+    int16x8_ms: float
     fp32_ms: float
     sensitivities: tuple[Sensitivity, ...]
     tried: tuple[Mix, ...]

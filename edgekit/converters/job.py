@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from edgekit.data import Dataset, load_data
 from edgekit.errors import ModelError, UsageError
 from edgekit.specs import Preprocess
 
+_CONFIG_LIMIT_BYTES = 64 << 20
 GOLDEN_SAMPLES = 4
 PARITY_SAMPLES = 64
 LAYER_SAMPLES = 16
@@ -105,12 +107,7 @@ class Job(msgspec.Struct, frozen=True):
 
 def check_settings(recipe: Recipe, model: Any, data: Any, eval_data: Any) -> None:
     """Raise `UsageError` for sets that are missing; nothing has been read yet."""
-    # A .tflite may be int8 already, and a Keras 3 model trained for it: they bring their ranges.
-    may_have_ranges = not isinstance(model, str | Path) or Path(model).suffix.lower() in (
-        ".tflite",
-        ".keras",
-    )
-    has_ranges = recipe.ranges is not None or may_have_ranges
+    has_ranges = recipe.ranges is not None or _may_bring_ranges(model)
     if recipe.precision in CALIBRATED_PRECISIONS and data is None and not has_ranges:
         raise UsageError(f"`precision` {recipe.precision} {NEEDS_DATA}")
     if recipe.precision == "auto" and eval_data is None:
@@ -119,6 +116,21 @@ def check_settings(recipe: Recipe, model: Any, data: Any, eval_data: Any) -> Non
         )
     if recipe.max_drop is not None and eval_data is None:
         raise UsageError("`max_drop` needs `eval_data`, a labelled set to measure the drop on")
+
+
+def _may_bring_ranges(model: Any) -> bool:
+    """Whether a model may be int8 already, or trained to become it; without opening it."""
+    if not isinstance(model, str | Path):
+        layers = getattr(model, "layers", ())
+        return any(type(layer).__module__.startswith("edgekit.") for layer in layers)
+    path = Path(model)
+    if path.suffix.lower() != ".keras":
+        return path.suffix.lower() == ".tflite"
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("config.json") as config:
+            return b'"edgekit>' in config.read(_CONFIG_LIMIT_BYTES)
+    except Exception:  # zipfile raises many kinds on what is damaged, which is said later
+        return False
 
 
 def open_job(

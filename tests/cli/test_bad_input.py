@@ -135,7 +135,10 @@ def told(place, capsys):
         ("unpack empty -o x.edgekit", "empty is no packed bundle"),
         ("convert no.keras -o x.edgekit", "no such model: no.keras"),
         ("convert good.tflite", "--output"),
-        ("convert good.tflite -o x.edgekit --precision int4", "fp32, fp16, dynamic, int8; got"),
+        (
+            "convert good.tflite -o x.edgekit --precision int4",
+            "fp32, fp16, dynamic, int8, int16x8, auto; got",
+        ),
         ("convert good.tflite -o x.edgekit --target toaster", "must be one of raspberry-pi-4"),
         ("convert good.tflite -o x.edgekit --task juggling", "classification, segmentation"),
         ("convert good.tflite -o x.edgekit --preprocess magic", "raw, unit, signed"),

@@ -187,8 +187,14 @@ def test_segmentation_and_labels_of_the_wrong_count(keras, tmp_path):
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"precision": "int4"}, "`precision` must be one of fp32, fp16, dynamic, int8; got 'int4'"),
+        (
+            {"precision": "int4"},
+            "`precision` must be one of fp32, fp16, dynamic, int8, int16x8, auto; got 'int4'",
+        ),
         ({"precision": "int8"}, "`precision` int8 needs `data`"),
+        ({"precision": "auto"}, "`precision` auto needs `max_drop`"),
+        ({"precision": "auto", "max_drop": 0, "data": "x"}, "auto needs `eval_data`"),
+        ({"observer": "guess"}, "`observer` must be one of minmax, percentile, mse"),
         ({"max_drop": 0.1}, "`max_drop` needs `eval_data`"),
         ({"target": "toaster"}, "`target` must be one of .*raspberry-pi-5.*; got 'toaster'"),
         ({"task": "poetry"}, "`task` must be one of"),
