@@ -12,6 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = sorted(file.stem for file in (ROOT / "benchmarks").glob("[!_]*.py"))
 
+# Both convert several networks; the others take seconds.
+SLOW = ("conversion", "quantization")
+
 needs_runtime = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("cv2", "ai_edge_litert")),
     reason="no OpenCV or no LiteRT: pip install -e '.[cpu]'",
@@ -30,7 +33,9 @@ def benchmarks(*arguments, environment=None):
 
 
 @needs_runtime
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in NAMES]
+)
 def test_a_benchmark_runs_and_gives_finite_positive_ratios(name, tmp_path):
     done = benchmarks(name, "--tiny", "--json", str(tmp_path / "figures.json"))
     figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
@@ -47,6 +52,18 @@ def test_a_benchmark_runs_and_gives_finite_positive_ratios(name, tmp_path):
     missed = "MISS" in done.stdout
     assert missed or "PASS" in done.stdout
     assert done.returncode == int(missed), done.stderr
+
+
+@needs_runtime
+def test_a_peer_that_is_not_installed_is_named(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT)
+    peers = importlib.import_module("benchmarks._peers")
+    routes = {"ours": (peers.edgekit, ()), "Other": (peers.tensorflow, ("json", "no_such_package"))}
+    monkeypatch.setattr(peers, "ROUTES", routes)
+    assert list(peers.installed()) == ["ours"]
+    told = capsys.readouterr().out
+    assert "Other is left out, since no_such_package is not installed" in told
+    assert "pip install -e '.[bench]'" in told
 
 
 def test_a_benchmark_that_does_not_exist_is_refused_with_the_names_that_do():
