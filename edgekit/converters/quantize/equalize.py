@@ -3,6 +3,7 @@
 A tensor has one int8 scale for all its channels, so a wide one leaves the narrow ones a few steps.
 What a layer's output channel is divided by, the layers that read it multiply back; ReLU and other
 positively homogeneous layers let the factor through, sums need the same factor on all their terms.
+ReLU6 lets it through below 6: channels that were observed to stay there may grow towards it.
 After Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction",
 ICCV 2019, with observed activations in the place of the producing layer's weights: these have a
 scale for each channel, which equalization cannot make better.
@@ -10,6 +11,7 @@ scale for each channel, which equalization cannot make better.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +54,10 @@ _LETS_THROUGH = (
 _SUMS = ("Add", "Subtract", "Average", "Maximum", "Minimum")
 _BORDER = "the model's inputs and outputs"
 _LARGEST_FACTOR = 1e4
+# A channel may grow until its largest observed value, times this, meets the limit of a bounded
+# activation. On pictures that were not observed the float function then stays to 80 dB (MobileNets
+# with ReLU6; 1.1: 49 dB), and int8 gains as much as with less room.
+_HEADROOM = 1.5
 # How evenness is shared between activations and the weights that read them; the two add up to 1,
 # so that factors which undo each other in a model make no difference. 0.7 to 0.9 measured best.
 _SHARE = 0.75
@@ -65,6 +71,7 @@ class Group:
         readers: linear steps whose input is in it.
         tensors: ids of all its tensors.
         pinned: what else touches it, so that it keeps its ranges.
+        limit: of the lowest bounded activation in it, such as 6 of ReLU6; infinite without one.
     """
 
     def __init__(self) -> None:
@@ -72,6 +79,7 @@ class Group:
         self.readers: list[Step] = []
         self.tensors: set[int] = set()
         self.pinned: list[str] = []
+        self.limit = math.inf
 
     def absorb(self, other: Group) -> None:
         """Take everything of `other`."""
@@ -79,6 +87,7 @@ class Group:
         self.readers += other.readers
         self.tensors |= other.tensors
         self.pinned += other.pinned
+        self.limit = min(self.limit, other.limit)
 
 
 def groups_of(graph: Graph) -> list[Group]:
@@ -107,6 +116,8 @@ def groups_of(graph: Graph) -> list[Group]:
             group(step.outputs[0]).makers.append(step)
         elif _lets_through(step, users):
             tie([*step.inputs, *step.outputs])
+            first = group(step.inputs[0])
+            first.limit = min(first.limit, _limit(step.layer))
         else:
             is_last = all(users.get(id(tensor)) == [None] for tensor in step.outputs)
             what = _BORDER if is_last else _what(step.layer)
@@ -158,6 +169,15 @@ def _what(layer: Any) -> str:
     return name
 
 
+def _limit(layer: Any) -> float:
+    """Return the largest value that an activation gives."""
+    if type(layer).__name__ == "Activation":
+        relu6 = require("keras", "convert").activations.relu6
+        return 6.0 if layer.activation is relu6 else math.inf
+    largest = getattr(layer, "max_value", None)
+    return math.inf if largest is None else float(largest)
+
+
 def _lets_through(step: Step, users: Mapping[int, list[Step | None]]) -> bool:
     """Whether a positive factor on an input channel becomes that factor on the output channel."""
     activations = require("keras", "convert").activations
@@ -165,9 +185,9 @@ def _lets_through(step: Step, users: Mapping[int, list[Step | None]]) -> bool:
     if step.kwargs or type(layer).__module__.partition(".")[0] != "keras":
         return False
     if name == "ReLU":
-        return layer.max_value is None and not layer.threshold
+        return not layer.threshold
     if name == "Activation":
-        return layer.activation in (activations.relu, activations.linear)
+        return layer.activation in (activations.relu, activations.relu6, activations.linear)
     if name in _SUMS:
         return len({tuple(tensor.shape) for tensor in step.inputs}) == 1
     if name == "Flatten":  # dense layers repeat the factors; nothing else knows how
@@ -188,11 +208,17 @@ def _factors(group: Group, ranges: Mapping[int, NDArray[Any]]) -> NDArray[Any]:
     seen = [ranges[key].reshape(-1, channels).max(0) for key in group.tensors if key in ranges]
     if not seen:
         return np.ones(channels)
-    wide = _even(np.max(seen, axis=0))
+    peaks = np.max(seen, axis=0)
+    is_bounded = np.isfinite(group.limit)
+    wide = peaks / group.limit if is_bounded else _even(peaks)
     mixing = [step.layer for step in group.readers if not is_depthwise(step.layer)]
     if mixing:
         reads = np.max([_even(_input_range(layer, channels)) for layer in mixing], axis=0)
         wide = wide**_SHARE / reads ** (1 - _SHARE)
+    if is_bounded:
+        # Beyond its limit an activation lets no factor through.
+        room = _HEADROOM * peaks / group.limit
+        return np.where((room < 1) & (peaks > 1e-6 * group.limit), np.clip(wide, room, 1), 1.0)
     return np.asarray(np.clip(wide, 1 / _LARGEST_FACTOR, _LARGEST_FACTOR))
 
 

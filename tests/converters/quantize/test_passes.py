@@ -221,7 +221,7 @@ def test_a_standalone_norm_stays_and_is_named():
 def test_equalization_makes_channels_alike_and_names_what_stops_it():
     image = keras.Input((6, 6, 3))
     first = layers.ReLU()(layers.Conv2D(8, 3, name="first")(image))
-    second = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, name="second")(first))
+    second = layers.Activation("tanh")(layers.DepthwiseConv2D(3, name="second")(first))
     source = opened(randomized(keras.Model(image, layers.Conv2D(4, 1)(second))))
     before, _ = passed(source, equalizes=False)
     after, notes = passed(source)
@@ -234,7 +234,30 @@ def test_equalization_makes_channels_alike_and_names_what_stops_it():
         (seen,) = (ranges[key] for key in free[0].tensors if key in ranges)
         spreads.append(seen.max() / seen[seen > 0].min())
     assert spreads[1] < 1.01 < 2 < spreads[0]
-    assert notes == ("second: channels not equalized, since their factors do not pass ReLU6",)
+    assert notes == ("second: channels not equalized, since their factors do not pass tanh",)
+
+
+@pytest.mark.parametrize("bounded", [lambda: layers.ReLU(6.0), lambda: layers.Activation("relu6")])
+def test_channels_grow_towards_the_limit_of_relu6_and_saturated_ones_stay(bounded):
+    image = keras.Input((6, 6, 3))
+    first = layers.Conv2D(8, 1, name="first")
+    tensor = layers.DepthwiseConv2D(3, name="second")(bounded()(first(image)))
+    model = randomized(keras.Model(image, layers.Conv2D(4, 1)(tensor)))
+    kernel, _ = first.get_weights()
+    first.set_weights([kernel * np.geomspace(1e-3, 30, 8), np.linspace(0.01, 0.1, 8)])
+    source = opened(model)
+    peaks = []
+    for equalizes in (False, True):
+        graph, _ = passed(source, equalizes)
+        expect_same_function(source, graph)
+        samples = draw(graph, (inputs_of(source, seed) for seed in range(4)))
+        ranges = channel_ranges(graph, samples, lambda *_: None)
+        peaks.append(ranges[id(graph.steps[1].outputs[0])])
+    before, after = peaks
+    saturated = before > 5.99
+    assert saturated.any() and not saturated.all()
+    np.testing.assert_allclose(after[saturated], 6)
+    np.testing.assert_allclose(after[before < 3.9], 4, rtol=1e-3)
 
 
 class Doubling(keras.Model):
