@@ -52,7 +52,9 @@ def conversion_report(
     if summary.fallbacks:
         sections.append(
             Table(
-                title="Not in the precision that was asked for",
+                title="Not in the precision that was asked for"
+                if summary.budget is None
+                else "Not in int8",
                 columns=("part", "reason"),
                 rows=[(f.what, f.reason) for f in summary.fallbacks],
             )
@@ -121,7 +123,7 @@ def _budget_sections(budget: Budget) -> list[Section]:
 def _verdict(manifest: Manifest, summary: ConversionSummary) -> tuple[Verdict, str]:
     if summary.failure is not None:
         return "fail", summary.failure
-    if summary.fallbacks:
+    if summary.fallbacks and summary.budget is None:
         return "warn", f"Converted, but {len(summary.fallbacks)} parts are not {summary.precision}."
     accuracy = manifest.accuracy
     if accuracy is not None:
