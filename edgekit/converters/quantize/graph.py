@@ -99,7 +99,9 @@ class Graph:
         return _keras().Model(list(self.inputs), list(self.outputs))
 
 
-def flatten(model: Any, inputs: Sequence[TensorSpec]) -> tuple[Graph, tuple[str, ...]]:
+def flatten(
+    model: Any, inputs: Sequence[TensorSpec], *, shares: bool = False
+) -> tuple[Graph, tuple[str, ...]]:
     """Copy a functional or sequential model: nested ones inlined, shared layers one a call.
 
     The second result names the shared layers.
@@ -107,11 +109,12 @@ def flatten(model: Any, inputs: Sequence[TensorSpec]) -> tuple[Graph, tuple[str,
     Args:
         model: a Keras 3 model; nothing of it is touched.
         inputs: its inputs with fixed dimensions, in the order of `model.inputs`.
+        shares: a shared layer stays one, in several steps, as training needs it.
 
     Raises:
         Unsupported: a model or layer that cannot be copied.
     """
-    copier = _Copier()
+    copier = _Copier(shares)
     graph = copier.copy(
         model,
         [((None, *spec.shape[1:]), spec.dtype) for spec in inputs],
@@ -162,9 +165,16 @@ def copy_of(layer: Any, **changes: Any) -> Any:
     return type(layer).from_config({**layer.get_config(), **changes})
 
 
-def repeat(graph: Graph, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Do a step again in another graph, with a copy of its layer."""
-    copy = copy_of(step.layer)
+def repeat(
+    graph: Graph,
+    step: Step,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    name: str | None = None,
+) -> Any:
+    """Do a step again in another graph, with a copy of its layer, under another `name` if given."""
+    copy = copy_of(step.layer, **({} if name is None else {"name": name}))
     result = graph.call(copy, *args, **kwargs)
     if isinstance(step.layer, _keras().Layer):
         _give_weights(copy, step.layer)
@@ -184,9 +194,10 @@ class _Copier:
         calls: how often each layer with weights was called, by its path.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shares: bool) -> None:
         self.calls: dict[str, int] = {}
         self._names: set[str] = set()
+        self._shared: dict[int, Any] | None = {} if shares else None
 
     def copy(
         self,
@@ -232,11 +243,15 @@ class _Copier:
             inner = self.copy(layer, specs, [None] * len(specs))
             outputs = _replay(inner, graph, tensors, _same_layer)
             return keras.tree.pack_sequence_as(layer.output, outputs)
-        copy = _copy(layer, self._names)
+        known = None if self._shared is None else self._shared.get(id(layer))
+        copy = _copy(layer, self._names) if known is None else known
+        if self._shared is not None:
+            self._shared[id(layer)] = copy
         try:
             result = graph.call(copy, *args, **kwargs)
-            if isinstance(layer, keras.Layer):
+            if known is None and isinstance(layer, keras.Layer):
                 _give_weights(copy, layer)
+            if isinstance(layer, keras.Layer):
                 self.calls[layer.path] = self.calls.get(layer.path, 0) + bool(layer.weights)
         except Exception as error:
             raise Unsupported(f"{layer.name} ({type(layer).__name__}): {error}") from error

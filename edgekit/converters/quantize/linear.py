@@ -78,14 +78,17 @@ def per_input(layer: Any, factors: Array) -> Array:
     return np.repeat(by_group, kernel.shape[-1] // groups, axis=1)
 
 
+def output_axes(layer: Any) -> tuple[int, ...]:
+    """Return the kernel's axes over which the weights of one output channel lie."""
+    rank, kind = len(layer.kernel.shape), kind_of(layer)
+    if kind in _DEPTHWISE:
+        return tuple(range(rank - 2))
+    return (*range(rank - 2), rank - 1 if kind in _TRANSPOSED else rank - 2)
+
+
 def output_range(layer: Any, kernel: Array) -> Array:
     """Return the largest |weight| of each output channel."""
-    kind = kind_of(layer)
-    if kind in _TRANSPOSED:
-        kernel = kernel.swapaxes(-1, -2)
-    elif kind in _DEPTHWISE:
-        kernel = kernel.reshape(-1, kernel.shape[-2] * kernel.shape[-1])
-    return np.asarray(np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1))))
+    return np.asarray(np.abs(kernel).max(axis=output_axes(layer)).reshape(-1))
 
 
 def litert_kernel(layer: Any, kernel: Array) -> Array:

@@ -88,6 +88,9 @@ BLOCKS = {
     "leaky": lambda c: layers.LeakyReLU(0.1),
     "prelu": lambda c: layers.PReLU(shared_axes=(1, 2)),
     "tanh": lambda c: layers.Activation("tanh"),
+    "silu": lambda c: layers.Conv2D(c, 1, activation="silu"),
+    "hard sigmoid": lambda c: layers.Activation("hard_sigmoid"),
+    "rescaling": lambda c: layers.Rescaling(2.0, -0.5),
     "pool": lambda c: layers.AveragePooling2D(2, padding="same"),
     "pad": lambda c: layers.ZeroPadding2D(1),
     "dropout": lambda c: layers.Dropout(0.5),
@@ -202,20 +205,74 @@ def test_a_norm_before_a_padded_conv_is_folded_only_where_zeros_stay_zeros(shift
     scale, mean = norm.get_weights()[0], np.full(3, float(shifts))
     norm.set_weights([scale, *([mean] if shifts else []), 0 * mean, 1 + mean])
     source = opened(model)
-    graph, notes = passed(source)
+    graph, _ = passed(source)
     expect_same_function(source, graph)
-    assert ("BatchNormalization" in names_of(graph)) == shifts
-    assert any(norm.name in note for note in notes) == shifts
+    assert names_of(graph) == ({"Conv2D", "DepthwiseConv2D"} if shifts else {"Conv2D"})
 
 
-def test_a_standalone_norm_stays_and_is_named():
+@pytest.mark.parametrize("shape", [(6,), (6, 3), (6, 6, 3), (2, 6, 6, 3)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: layers.BatchNormalization(name="alone"),
+        lambda: layers.Rescaling(0.3, -0.7, name="alone"),
+        lambda: layers.Normalization(mean=0.4, variance=2.0, name="alone"),
+        lambda: layers.Normalization(mean=0.4, variance=2.0, invert=True, name="alone"),
+    ],
+    ids=["BatchNormalization", "Rescaling", "Normalization", "inverted"],
+)
+def test_what_scales_alone_becomes_one_convolution_of_one_tap(make, shape):
+    inputs = keras.Input(shape)
+    tensor = layers.Add()([inputs, make()(layers.ReLU()(inputs))])
+    source = opened(randomized(keras.Model(inputs, tensor)))
+    graph, notes = passed(source, equalizes=False)
+    expect_same_function(source, graph)
+    alone = [step for step in graph.steps if step.layer.name == "alone"]
+    assert [type(step.layer).__name__[:13] for step in alone] == ["DepthwiseConv"]
+    assert notes == ()
+
+
+def test_several_scales_behind_a_layer_all_go_into_it():
     image = keras.Input((6, 6, 3))
-    conv = layers.Conv2D(3, 3, padding="same")(image)
-    tensor = layers.Add()([conv, layers.BatchNormalization(name="alone")(conv)])
-    source = opened(randomized(keras.Model(image, layers.Dense(2)(tensor))))
+    tensor = layers.Rescaling([1.0, 2.0, 3.0], 1.0)(image)
+    tensor = layers.BatchNormalization()(layers.Conv2D(4, 3)(tensor))
+    tensor = layers.Normalization(mean=[0.1, 0.2, 0.3, 0.4], variance=[1.0, 2.0, 3.0, 4.0])(tensor)
+    source = opened(randomized(keras.Model(image, layers.Rescaling(0.5, 3.0)(tensor))))
     graph, notes = passed(source)
     expect_same_function(source, graph)
-    assert any("alone" in note and "BatchNormalization" in note for note in notes)
+    assert (names_of(graph), notes) == ({"Conv2D"}, ())
+
+
+def test_a_norm_of_another_axis_stays_and_is_named():
+    image = keras.Input((6, 5, 3))
+    source = opened(randomized(keras.Model(image, layers.BatchNormalization(1, name="rows")(image))))
+    graph, notes = passed(source)
+    expect_same_function(source, graph)
+    assert len(notes) == 1 and notes[0].startswith("rows (BatchNormalization)")
+
+
+@pytest.mark.parametrize(
+    ("make", "kinds"),
+    [
+        (lambda t: layers.Activation("silu", name="last")(t), ["Activation", "Multiply"]),
+        (
+            lambda t: layers.Activation("hard_sigmoid", name="last")(t),
+            ["DepthwiseConv2D", "ReLU", "DepthwiseConv2D"],
+        ),
+        (lambda t: layers.Average(name="last")([t, t, t]), ["Add", "Add", "DepthwiseConv2D"]),
+        (lambda t: layers.Multiply(name="last")([t, t, t]), ["Multiply", "Multiply"]),
+        (lambda t: layers.AveragePooling2D(6, name="last")(t), ["GlobalAveragePooling2D"]),
+        (lambda t: keras.ops.silu(t), ["Activation", "Multiply"]),
+    ],
+    ids=["silu", "hard_sigmoid", "average", "product", "mean", "operation"],
+)
+def test_layers_of_several_operators_become_one_an_operator(make, kinds):
+    image = keras.Input((6, 6, 3))
+    source = opened(keras.Model(image, make(layers.MaxPooling2D(1)(image))))
+    graph, _ = passed(source)
+    expect_same_function(source, graph)
+    assert [type(step.layer).__name__ for step in graph.steps[1:]] == kinds
+    assert len({step.layer.name for step in graph.steps}) == len(graph.steps)
 
 
 def test_equalization_makes_channels_alike_and_names_what_stops_it():
