@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle, read_bundle
     from edgekit.converters.convert import convert
+    from edgekit.converters.quantize.aware.rewrite import quantize_aware
     from edgekit.packing import pack, unpack
     from edgekit.profiling.latency import profile
     from edgekit.runtime.model import Model, Prediction
@@ -27,6 +28,7 @@ _PUBLIC = {
     "open": ("edgekit.runtime.model", "open_model"),
     "pack": ("edgekit.packing", "pack"),
     "profile": ("edgekit.profiling.latency", "profile"),
+    "quantize_aware": ("edgekit.converters.quantize.aware.rewrite", "quantize_aware"),
     "read_bundle": ("edgekit.bundle", "read_bundle"),
     "stream": ("edgekit.runtime.stream", "stream"),
     "unpack": ("edgekit.packing", "unpack"),
@@ -41,6 +43,7 @@ __all__ = [  # noqa: PLE0604
     "open",
     "pack",
     "profile",
+    "quantize_aware",
     "read_bundle",
     "stream",
     "unpack",
