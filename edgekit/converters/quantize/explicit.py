@@ -29,6 +29,8 @@ _OPERATIONS = {
     "HardSigmoid": "hard_sigmoid",
     "HardSilu": "hard_silu",
 }
+_CONSTANTS = ("Add", "Subtract", "Multiply", "Divide", "TrueDivide")
+_NUMBERS = (int, float, np.number)
 _Rule = Callable[["_Writer", Graph, Step, Any, str], Any]
 
 
@@ -43,7 +45,8 @@ def explicit(graph: Graph) -> Graph:
         rule = _rule_for(step)
         if rule is None:
             return writer.parts.repeat(new, step, args, kwargs)
-        return rule(writer, new, step, args[0], step.layer.name)
+        tensor = args[1] if isinstance(args[0], _NUMBERS) else args[0]
+        return rule(writer, new, step, tensor, step.layer.name)
 
     return rebuild(graph, emit)
 
@@ -73,7 +76,11 @@ def is_of_keras(layer: Any) -> bool:
 def _rule_for(step: Step) -> _Rule | None:
     """Return what writes the step anew, or None where it is one operator already."""
     kind = type(step.layer).__name__
-    if not is_of_keras(step.layer) or len(step.args) != 1 or step.kwargs:
+    if not is_of_keras(step.layer) or step.kwargs:
+        return None
+    if kind in _CONSTANTS and len(step.args) == 2:
+        return None if _scale_of(step) is None else _with_constant
+    if len(step.args) != 1:
         return None
     if kind in _SEPARABLE:
         return _separable
@@ -186,6 +193,27 @@ def _chain(writer: _Writer, graph: Graph, step: Step, tensors: Any, name: str) -
         share = layers.Rescaling(1 / len(tensors), name=name)
         result = writer.add(graph, step, share, result)
     return result
+
+
+def _scale_of(step: Step) -> tuple[float, float] | None:
+    """Return factor and summand of an operation of a tensor and a number; None for others."""
+    first, second = step.args
+    is_reversed = not step.inputs or first is not step.inputs[0]
+    number = first if is_reversed else second
+    is_float = all(str(tensor.dtype).startswith("float") for tensor in step.inputs)
+    if len(step.inputs) != 1 or not isinstance(number, _NUMBERS) or not is_float:
+        return None
+    value, kind = float(number), type(step.layer).__name__
+    if kind in ("Add", "Multiply"):
+        return (1.0, value) if kind == "Add" else (value, 0.0)
+    if kind == "Subtract":
+        return (-1.0, value) if is_reversed else (1.0, -value)
+    return None if is_reversed or not value else (1 / value, 0.0)
+
+
+def _with_constant(writer: _Writer, graph: Graph, step: Step, tensor: Any, name: str) -> Any:
+    scale, offset = _scale_of(step) or (1.0, 0.0)
+    return writer.add(graph, step, writer.keras.layers.Rescaling(scale, offset, name=name), tensor)
 
 
 def _silu(writer: _Writer, graph: Graph, step: Step, tensor: Any, name: str) -> Any:

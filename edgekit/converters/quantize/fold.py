@@ -57,7 +57,7 @@ def fold(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
         if step in plan.folded:
             return args[0]
         if step in plan.alone:
-            return _alone(new, parts, step, args[0])
+            return _alone(new, parts, step, args[0], plan.after.get(step, ()))
         if not is_linear(step):
             return repeat(new, step, args, kwargs)
         return _emit_linear(new, step, args[0], plan.before.get(step), plan.after.get(step, ()))
@@ -79,7 +79,7 @@ def fold_for_training(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
 
     def emit(new: Graph, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if step in plan.alone:
-            return _alone(new, parts, step, args[0], trains=True)
+            return _alone(new, parts, step, args[0], (), trains=True)
         if step in folded_now:
             return args[0]
         if plan.before.get(step) in folded_now:
@@ -93,7 +93,7 @@ class FoldPlan:
     """Which scales and shifts go into which linear layer.
 
     Attributes:
-        after: linear step -> the scales of its output, in order.
+        after: linear step, or one of `alone` -> the scales of its output, in order.
         before: linear step -> the scale of its input.
         folded: all those scales.
         alone: scales that no linear step takes.
@@ -121,6 +121,7 @@ class FoldPlan:
                 self.before[user] = step
             else:
                 self.alone.add(step)
+                linear_behind[step] = step  # it becomes one
         self.folded = {step for steps in self.after.values() for step in steps}
         self.folded |= set(self.before.values())
 
@@ -237,7 +238,15 @@ def _emit_linear(
     return result
 
 
-def _alone(graph: Graph, parts: Parts, step: Step, tensor: Any, *, trains: bool = False) -> Any:
+def _alone(
+    graph: Graph,
+    parts: Parts,
+    step: Step,
+    tensor: Any,
+    after: Sequence[Step],
+    *,
+    trains: bool = False,
+) -> Any:
     """Scale and shift the channels of a tensor of any rank by a depthwise convolution.
 
     In training a BatchNormalization stays, behind a convolution of ones.
@@ -249,7 +258,9 @@ def _alone(graph: Graph, parts: Parts, step: Step, tensor: Any, *, trains: bool 
     if rows != shape:
         make_rows = partial(layers.Reshape, rows, name=f"{name}_rows")
         tensor = parts.call(graph, step, "rows", make_rows, tensor)
-    scale, shift = (np.ones(rows[-1]), np.zeros(rows[-1])) if is_trained else scale_and_shift(step)
+    scale, shift = np.ones(rows[-1]), np.zeros(rows[-1])
+    for factors, summands in () if is_trained else map(scale_and_shift, (step, *after)):
+        scale, shift = scale * factors, shift * factors + summands
     make = partial(getattr(layers, f"DepthwiseConv{len(rows) - 1}D"), 1, name=name, trainable=False)
     weights = [scale.reshape(*[1] * (len(rows) - 1), -1, 1), shift]
     result = parts.call(

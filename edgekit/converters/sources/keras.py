@@ -33,6 +33,8 @@ def open_keras(
     config = _zip_config(path) if is_zip else _hdf5_config(path)
     keras = _keras()
     _refuse_keras_2_zip(config, path)
+    # Registers our own layers, which quantize-aware models have.
+    require("edgekit.converters.quantize.aware.layers", "convert")
     check_config(config, custom_objects, str(path))
     try:
         model = keras.saving.load_model(

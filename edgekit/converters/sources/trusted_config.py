@@ -2,7 +2,7 @@
 
 A configuration names classes and functions, and may carry Python bytecode. Only Keras' own
 modelling objects and what the caller passes in `custom_objects` (or has registered with
-`keras.saving.register_keras_serializable`) are let through.
+`keras.saving.register_keras_serializable`, as EdgeKit does with its own layers) are let through.
 """
 
 from __future__ import annotations

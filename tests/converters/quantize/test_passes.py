@@ -263,8 +263,9 @@ def test_a_norm_of_another_axis_stays_and_is_named():
         (lambda t: layers.Multiply(name="last")([t, t, t]), ["Multiply", "Multiply"]),
         (lambda t: layers.AveragePooling2D(6, name="last")(t), ["GlobalAveragePooling2D"]),
         (lambda t: keras.ops.silu(t), ["Activation", "Multiply"]),
+        (lambda t: 1.5 - keras.ops.relu6(t + 3.0) * 0.5 / 4.0, ["DepthwiseConv2D", "Activation", "DepthwiseConv2D"]),
     ],
-    ids=["silu", "hard_sigmoid", "average", "product", "mean", "operation"],
+    ids=["silu", "hard_sigmoid", "average", "product", "mean", "operation", "arithmetic"],
 )
 def test_layers_of_several_operators_become_one_an_operator(make, kinds):
     image = keras.Input((6, 6, 3))

@@ -152,13 +152,14 @@ class _Writer:
         for index, (tensor, name) in enumerate(zip(outputs, self._output_names, strict=True)):
             if tensor._keras_history.operation.name != name:
                 outputs[index] = new.call(self._keras.layers.Identity(name=name), tensor)
+        if isinstance(self._source, self._keras.Sequential):
+            return self._keras.Model(new.inputs[0], outputs[0], name=self._source.name)
         pack = self._keras.tree.pack_sequence_as
-        inputs: Any = new.inputs
-        structure = getattr(self._source, "_inputs_struct", None)
-        if structure is not None:
-            inputs = pack(structure, inputs)
-            outputs = pack(self._source._outputs_struct, outputs)
-        return self._keras.Model(inputs, outputs, name=self._source.name)
+        return self._keras.Model(
+            pack(self._source._inputs_struct, new.inputs),
+            pack(self._source._outputs_struct, outputs),
+            name=self._source.name,
+        )
 
     def _emit(self, new: Graph, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._inputs:
@@ -258,8 +259,7 @@ class _Writer:
 
 def _output_names(model: Any, graph: Graph) -> list[str]:
     """Return the names of the outputs, as losses and metrics know them, each once."""
-    names = [str(name) for name in getattr(model, "output_names", None) or []]
+    names = [str(name) for name in getattr(model, "output_names", [model.layers[-1].name])]
     if len(set(names)) == len(graph.outputs):
         return names
-    stem = names[0] if names else "output"
-    return [f"{stem}_{number}" for number in range(len(graph.outputs))]
+    return [f"{names[0]}_{number}" for number in range(len(graph.outputs))]
