@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from edgekit.errors import ModelError, UsageError, expect_one_of, require
 if TYPE_CHECKING:
     import keras
 
-_SCHEMES = ("litert", "tensorrt")
 _LOOPS = ("RNN", "Bidirectional", "TimeDistributed", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 _LINEAR_SETTINGS = ("lora_enabled", "quantization_mode")
 
@@ -57,7 +56,7 @@ def quantize_aware(
     >>> aware.compile("adam", "sparse_categorical_crossentropy")
     >>> aware.fit(images, labels, epochs=3)
     """
-    expect_one_of("scheme", scheme, _SCHEMES)
+    expect_one_of("scheme", scheme, get_args(Scheme))
     if freeze_after is not None and freeze_after < 0:
         raise UsageError(f"`freeze_after` must be 0 or more training steps; got {freeze_after}")
     graph = _float_graph(model)
