@@ -48,7 +48,7 @@ def explicit(graph: Graph) -> Graph:
         tensor = args[1] if isinstance(args[0], _NUMBERS) else args[0]
         return rule(writer, new, step, tensor, step.layer.name)
 
-    return rebuild(graph, emit)
+    return graph if all(_rule_for(step) is None for step in graph.steps) else rebuild(graph, emit)
 
 
 def activation_name(layer: Any) -> str | None:

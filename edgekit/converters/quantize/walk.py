@@ -6,7 +6,7 @@ on what the quantized layers before it really give.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters.quantize.correct import fake_quantize, mean_shift
+from edgekit.converters.quantize.explicit import activation_name
 from edgekit.converters.quantize.graph import Graph, Step
 from edgekit.converters.quantize.linear import (
     is_linear,
@@ -33,7 +34,7 @@ MEMORY_LIMIT = 512 << 20
 _MOST_PATCHES = 40_000
 _MOST_INPUTS = 4_608  # 3 x 3 x 512: the inverse of its moments takes seconds and 0.2 GB
 _BATCH_LIMIT = 8 << 20
-_SUMS = ("Add", "Subtract", "Multiply", "Maximum", "Minimum", "Average")
+_ARITHMETIC = ("Add", "Subtract", "Multiply")
 
 
 @dataclass(frozen=True)
@@ -138,19 +139,22 @@ def fused_tensors(graph: Graph) -> set[int]:
     return {
         id(step.outputs[0])
         for step in graph.steps
-        if (is_linear(step) or type(step.layer).__name__ in _SUMS)
-        and len(readers := users.get(id(step.outputs[0]), [])) == 1
-        and readers[0] is not None
-        and _is_fused_relu(readers[0].layer)
+        if takes_relu(step) and is_fused_relu(users.get(id(step.outputs[0]), []))
     }
 
 
-def _is_fused_relu(layer: Any) -> bool:
-    activations = require("keras", "convert").activations
-    if type(layer).__name__ == "ReLU":
-        return layer.max_value in (None, 6, 1) and not layer.negative_slope and not layer.threshold
-    is_activation = type(layer).__name__ == "Activation"
-    return is_activation and layer.activation in (activations.relu, activations.relu6)
+def takes_relu(step: Step) -> bool:
+    """Whether the step's operator can have a ReLU in it: no transposed convolution can."""
+    if is_linear(step):
+        return "Transpose" not in type(step.layer).__name__
+    return type(step.layer).__name__ in _ARITHMETIC
+
+
+def is_fused_relu(readers: Sequence[Step | None]) -> bool:
+    """Whether a tensor's only reader is a ReLU that goes into the operator before it."""
+    if len(readers) != 1 or readers[0] is None:
+        return False
+    return activation_name(readers[0].layer) in ("relu", "relu6")
 
 
 def _round(step: Step, inputs: Batches, adaptively: bool) -> list[str]:

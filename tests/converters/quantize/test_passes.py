@@ -245,7 +245,9 @@ def test_several_scales_behind_a_layer_all_go_into_it():
 
 def test_a_norm_of_another_axis_stays_and_is_named():
     image = keras.Input((6, 5, 3))
-    source = opened(randomized(keras.Model(image, layers.BatchNormalization(1, name="rows")(image))))
+    source = opened(
+        randomized(keras.Model(image, layers.BatchNormalization(1, name="rows")(image)))
+    )
     graph, notes = passed(source)
     expect_same_function(source, graph)
     assert len(notes) == 1 and notes[0].startswith("rows (BatchNormalization)")
@@ -263,7 +265,10 @@ def test_a_norm_of_another_axis_stays_and_is_named():
         (lambda t: layers.Multiply(name="last")([t, t, t]), ["Multiply", "Multiply"]),
         (lambda t: layers.AveragePooling2D(6, name="last")(t), ["GlobalAveragePooling2D"]),
         (lambda t: keras.ops.silu(t), ["Activation", "Multiply"]),
-        (lambda t: 1.5 - keras.ops.relu6(t + 3.0) * 0.5 / 4.0, ["DepthwiseConv2D", "Activation", "DepthwiseConv2D"]),
+        (
+            lambda t: 1.5 - keras.ops.relu6(t + 3.0) * 0.5 / 4.0,
+            ["DepthwiseConv2D", "Activation", "DepthwiseConv2D"],
+        ),
     ],
     ids=["silu", "hard_sigmoid", "average", "product", "mean", "operation", "arithmetic"],
 )

@@ -67,7 +67,9 @@ class FakeQuantize(keras.layers.Layer):  # type: ignore[misc]
 
     def range(self) -> Range:
         """Return the range for the table; a symmetric one has ends of the same size."""
-        return range_on(self.scheme, float(np.asarray(self.lowest)), float(np.asarray(self.highest)))
+        return range_on(
+            self.scheme, float(np.asarray(self.lowest)), float(np.asarray(self.highest))
+        )
 
     def _follow(self, inputs: Any) -> None:
         ops = keras.ops

@@ -114,7 +114,9 @@ class _Reader:
             return self._checked([given[n] for n in names]) if set(names) <= set(given) else None
         if not isinstance(given, tuple | list):
             return self._checked([given]) if len(self._inputs) == 1 else None
-        if len(given) >= 1 and (len(self._inputs) == 1 or isinstance(given[0], tuple | list | dict)):
+        if len(given) >= 1 and (
+            len(self._inputs) == 1 or isinstance(given[0], tuple | list | dict)
+        ):
             return self.arrays(given[0])  # labels behind the inputs
         return self._checked(given) if len(given) == len(self._inputs) else None
 

@@ -13,6 +13,7 @@ from edgekit.converters.quantize.fold import FoldPlan
 from edgekit.converters.quantize.graph import Graph, Step
 from edgekit.converters.quantize.linear import is_linear
 from edgekit.converters.quantize.ranges import Range, Scheme
+from edgekit.converters.quantize.walk import is_fused_relu, takes_relu
 
 _ARITHMETIC = ("Add", "Subtract", "Multiply")
 _MERGES = ("Concatenate", "Maximum", "Minimum")
@@ -69,23 +70,22 @@ def range_on(scheme: Scheme, lowest: float, highest: float) -> Range:
 def place(graph: Graph) -> dict[int, Place]:
     """Return the place of each tensor that has a grid, by its id.
 
-    A tensor without one is folded or fused away, takes that of the concatenation which alone reads
-    it, or holds no floats.
+    A tensor without one is folded or fused away, takes that of the concatenation (or maximum) which
+    alone reads it, or holds no floats.
 
     Args:
         graph: as `fold` or `fold_for_training` gives it.
     """
     hidden = _hidden_tensors(graph)
     final = _final_tensors(graph)
-    users, makers = graph.users(), graph.makers()
+    merged, makers = _merged_tensors(graph), graph.makers()
     places = {id(t): Place("own") for t in graph.inputs if _is_float(t)}
     for step in graph.steps:
         for tensor in step.outputs:
             if id(tensor) in hidden or not _is_float(tensor):
                 continue
             found = _place_of(step, places, makers)
-            only_merged = found.kind == "own" and _is_only_merged(users.get(id(tensor), []))
-            if found.kind == "own" and only_merged:
+            if found.kind == "own" and id(tensor) in merged:
                 continue
             if found.kind == "own" and id(tensor) in final:
                 found = Place("own", is_final=True)
@@ -112,13 +112,7 @@ def _is_known(step: Step) -> bool:
     return is_of_keras(step.layer) and (
         kind in (*_ARITHMETIC, *_MERGES, *_KEEPS_GRID, *_MEANS)
         or activation_name(step.layer) in (*_ACTIVATIONS, *_FIXED, "linear")
-        or _is_clipping_relu(step)
     )
-
-
-def _is_clipping_relu(step: Step) -> bool:
-    layer = step.layer
-    return type(layer).__name__ == "ReLU" and not layer.threshold and not layer.negative_slope
 
 
 def _place_of(step: Step, places: Mapping[int, Place], makers: Mapping[int, Step]) -> Place:
@@ -128,14 +122,15 @@ def _place_of(step: Step, places: Mapping[int, Place], makers: Mapping[int, Step
     source = id(step.inputs[0])
     if name in _FIXED:
         return Place("fixed", fixed=_FIXED[str(name)])
-    if source in places and (_keeps_grid(step) or _is_relu_of_a_pool(step, makers)):
+    if source in places and (keeps_grid(step) or _is_relu_of_a_pool(step, makers)):
         return Place("same", source=source, rounds=_rounds(step))
     return Place("own")
 
 
-def _keeps_grid(step: Step) -> bool:
-    kind = type(step.layer).__name__
-    return kind in _KEEPS_GRID or activation_name(step.layer) == "linear"
+def keeps_grid(step: Step) -> bool:
+    """Whether a step's output must have the grid of its input."""
+    is_known = is_of_keras(step.layer) and type(step.layer).__name__ in _KEEPS_GRID
+    return is_known or activation_name(step.layer) == "linear"
 
 
 def _rounds(step: Step) -> bool:
@@ -151,14 +146,23 @@ def _is_relu_of_a_pool(step: Step, makers: Mapping[int, Step]) -> bool:
     return is_pool and activation_name(step.layer) in _RELUS
 
 
-def _is_only_merged(users: list[Step | None]) -> bool:
-    """Whether one concatenation and nothing else reads a tensor: then it has that one's grid."""
-    return (
-        len(users) == 1
-        and users[0] is not None
-        and is_of_keras(users[0].layer)
-        and type(users[0].layer).__name__ in _MERGES
-    )
+def _merged_tensors(graph: Graph) -> set[int]:
+    """Return the ids of tensors that one merge alone reads, maybe moved on the way to it.
+
+    They are rounded once, to the grid of the whole.
+    """
+    users = graph.users()
+    merged: set[int] = set()
+    for step in reversed(graph.steps):
+        moves = keeps_grid(step) and any(id(tensor) in merged for tensor in step.outputs)
+        if moves or merges(step):
+            merged |= {id(t) for t in step.inputs if len(users[id(t)]) == 1}
+    return merged
+
+
+def merges(step: Step) -> bool:
+    """Whether a step's inputs and output must all have one grid."""
+    return is_of_keras(step.layer) and type(step.layer).__name__ in _MERGES
 
 
 def _hidden_tensors(graph: Graph) -> set[int]:
@@ -166,20 +170,11 @@ def _hidden_tensors(graph: Graph) -> set[int]:
     plan, users = FoldPlan(graph, trains=True), graph.users()
     hidden = {id(step.outputs[0]) for step in plan.before.values()}
     for step in graph.steps:
-        kind = type(step.layer).__name__
-        if is_linear(step):
-            chain = [step, *plan.after.get(step, ())]
-        elif is_of_keras(step.layer) and kind in _ARITHMETIC:
-            chain = [step]
-        else:
-            continue
+        chain = [step, *plan.after.get(step, ())]
         hidden |= {id(one.outputs[0]) for one in chain[:-1]}
         last = chain[-1].outputs[0]
-        readers = users.get(id(last), [])
-        # The converter has no transposed convolution with a ReLU in it.
-        if len(readers) == 1 and readers[0] is not None and not kind.endswith("Transpose"):
-            reads = is_of_keras(readers[0].layer) and activation_name(readers[0].layer) in _RELUS
-            hidden |= {id(last)} if reads else set()
+        if takes_relu(step) and is_fused_relu(users.get(id(last), [])):
+            hidden.add(id(last))
     return hidden
 
 
@@ -187,7 +182,7 @@ def _final_tensors(graph: Graph) -> set[int]:
     """Return the ids of the answers, and of what only passes an activation on the way to them."""
     final = {id(tensor) for tensor in graph.outputs}
     for step in reversed(graph.steps):
-        passes = _keeps_grid(step) or activation_name(step.layer) is not None
+        passes = keeps_grid(step) or activation_name(step.layer) is not None
         if passes and any(id(tensor) in final for tensor in step.outputs):
             final |= {id(tensor) for tensor in step.inputs}
     return final

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.converters.quantize.aware.placement import float_steps, place, range_on
+from edgekit.converters.quantize.aware.placement import (
+    float_steps,
+    keeps_grid,
+    merges,
+    place,
+    range_on,
+)
 from edgekit.converters.quantize.fold import fold
 from edgekit.converters.quantize.graph import (
     Graph,
@@ -39,14 +45,16 @@ def trained_table(model: Any) -> tuple[Graph, RangeTable]:
     """Return the float graph of a quantize-aware model, and its ranges by `Graph.names`.
 
     The graph has plain Keras layers with the trained float weights, BatchNormalization folded as
-    `fold` does, and no fake quantization. Every tensor has a range whose operator is int8, but
-    those that are fused away, and those that only a concatenation reads.
+    `fold` does, and no fake quantization. Every tensor of an int8 operator has a range, but those
+    that are fused away.
 
     Raises:
         ModelError: the model is not quantize-aware, or cannot be read.
     """
     if not is_quantize_aware(model):
-        raise ModelError(f"{model.name} is not quantize-aware; make it so by edgekit.quantize_aware")
+        raise ModelError(
+            f"{model.name} is not quantize-aware; make it so by edgekit.quantize_aware"
+        )
     try:
         flat, _ = flatten(model, inputs_of(model))
     except Unsupported as error:
@@ -136,4 +144,8 @@ def _by_name(graph: Graph, trained: dict[int, Range], scheme: Scheme) -> dict[st
             ranges.setdefault(key, range_on(scheme, found.fixed.min, found.fixed.max))
         elif found.kind == "same" and found.source in ranges:
             ranges.setdefault(key, ranges[found.source])
+    for step in reversed(graph.steps):
+        if (merges(step) or keeps_grid(step)) and id(step.outputs[0]) in ranges:
+            for tensor in step.inputs:
+                ranges.setdefault(id(tensor), ranges[id(step.outputs[0])])
     return {name: ranges[key] for key, name in graph.names().items() if key in ranges}

@@ -63,7 +63,9 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
         if not 0 < self.held_out < 1:
             raise UsageError(f"`held_out` must be a share between 0 and 1; got {self.held_out}")
         if not 0 < self.learning_rate < 1:
-            raise UsageError(f"`learning_rate` must be in 0..1, like 1e-4; got {self.learning_rate}")
+            raise UsageError(
+                f"`learning_rate` must be in 0..1, like 1e-4; got {self.learning_rate}"
+            )
         if self.freeze_after is not None and self.freeze_after < 0:
             raise UsageError(f"`freeze_after` must be 0 or more epochs; got {self.freeze_after}")
         if self.seed < 0:
