@@ -47,6 +47,7 @@ def plan_of(
         precisions: by the name of the operator's output.
     """
     plan = Plan([], dict(ranges), {}, [])
+    _spread_back(graph, plan)
     for operator, kind in zip(graph.operators, graph.kinds, strict=True):
         if not graph.activations([*operator.inputs, *operator.outputs]):
             plan.precisions.append(None)
@@ -64,6 +65,20 @@ def plan_of(
         _follow(graph, plan, operator, kind)
     _impose(graph, plan)
     return plan
+
+
+def _spread_back(graph: FloatGraph, plan: Plan) -> None:
+    """Give tensors without a range that of what only moves their values.
+
+    A trained table knows layers, and the converter makes some of several operators: a convolution
+    of rank 3 is one of rank 4 between two RESHAPE, whose tensors no table can name.
+    """
+    for operator, kind in zip(reversed(graph.operators), reversed(graph.kinds), strict=True):
+        rule = OPERATORS.get(kind)
+        found = plan.ranges.get(operator.outputs[0])
+        if rule is not None and rule.output == "input" and found is not None:
+            for index in graph.activations(operator.inputs):
+                plan.ranges.setdefault(index, found)
 
 
 def _obstacle(
