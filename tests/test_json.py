@@ -134,3 +134,26 @@ def test_convert_and_the_bundles_report(tmp_path):
         written.pop(key)
     assert written["warnings"]  # no preprocess was given
     check("convert", written, absent)
+
+
+@pytest.mark.convert
+def test_qat(tmp_path):
+    import edgekit.demo
+    from edgekit.demo.frames import make_set
+
+    x, y = make_set(40, seed=5)
+    np.savez(tmp_path / "set.npz", x=x, y=y)
+    written = run(
+        tmp_path,
+        "qat",
+        Path(edgekit.demo.__file__).with_name("model.keras"),
+        "-o",
+        tmp_path / "aware.keras",
+        "--data",
+        tmp_path / "set.npz",
+        "--epochs",
+        1,
+    )
+    assert written["notes"]  # no preprocess was given
+    assert written["size_bytes"] == (tmp_path / "aware.keras").stat().st_size
+    check("qat", written)

@@ -1,7 +1,5 @@
 """Every layer type through quantization-aware training, and what comes out of it."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -13,6 +11,7 @@ import edgekit  # noqa: E402
 from edgekit.converters.quantize.aware import layers as own_layers  # noqa: E402
 from edgekit.converters.quantize.aware.read import is_quantize_aware, trained_table  # noqa: E402
 from edgekit.converters.quantize.graph import run  # noqa: E402
+from edgekit.converters.quantize.static import Prepared  # noqa: E402
 from edgekit.converters.sources import open_source  # noqa: E402
 from edgekit.converters.static import _tapped  # noqa: E402
 from edgekit.runtime.backends.litert import Backend  # noqa: E402
@@ -180,8 +179,8 @@ def test_what_is_read_back_is_the_model_without_fake_quantization(name, monkeypa
 def int8_of(aware, path):
     """Write a quantize-aware model in integers; returns what stayed float."""
     graph, table = trained_table(aware)
-    twin = replace(_tapped(open_source(aware, scratch=path), graph, (), ()), table=table)
-    done = twin.quantize("int8")
+    twin = _tapped(open_source(aware, scratch=path), Prepared(graph, ()), ())
+    done = twin.with_table(table).quantize("int8")
     (path / "m.tflite").write_bytes(done.content)
     return {kind for _, kind, precision in done.operators if precision != "int8"}
 
@@ -202,7 +201,6 @@ def int8_difference(aware, samples, path):
     return np.abs(np.clip(wanted, -128, 127) - given)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_the_int8_model_answers_as_the_aware_model_does(name, tmp_path):
     model, samples = model_of(name)
