@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 import edgekit
@@ -146,6 +147,25 @@ def test_ctrl_c_ends_a_conversion_with_130(conversion, tmp_path, classifier_bund
         assert processes_of(process.pid) == []
     nothing_changed(tmp_path, classifier_bundle)
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.convert
+def test_ctrl_c_ends_a_training_with_130(tmp_path):
+    from edgekit.demo.frames import make_set
+
+    x, y = make_set(40, seed=5)
+    np.savez(tmp_path / "set.npz", x=x, y=y)
+    (tmp_path / "out").mkdir()
+    arguments = ["qat", DEMO, "--data", tmp_path / "set.npz", "--epochs", 1000]
+    with started(*arguments, "-o", tmp_path / "out" / "x.keras") as process:
+        at_work(process)
+        time.sleep(1.5)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 130
+        assert errors.splitlines()[-1] == "edgekit: interrupted; nothing was left half-written"
+        assert processes_of(process.pid) == []
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.convert
