@@ -5,8 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -236,18 +234,17 @@ def convert_with(
 
 def _layers(job: Job, emitted: Emitted, compiled: Model, say: Progress) -> LayerComparison | None:
     """Compare the model of integers with its float twin, layer by layer, on a few samples."""
-    twin, inputs = emitted.twin, job.calibration_inputs()
-    if twin is None:
-        return None
-    if inputs is None:
-        inputs = partial(model_inputs, job.samples, job.preprocess, job.source.inputs)
+    twin = emitted.twin
+    if twin is None or (job.calibration is None and job.evaluation is None):
+        return None  # synthetic inputs would say nothing about the ranges
     say("comparing layer by layer", 0, 0)
     manifest = compiled.bundle.manifest
     class_axis = None
     if manifest.task in ("classification", "segmentation"):
         class_axis = 1 if manifest.preprocess.layout == "nchw" else -1
     pairs = [(name, index, index) for name, index in twin.layers()]
-    samples = islice(inputs(), LAYER_SAMPLES)
+    few = subset(job.samples, LAYER_SAMPLES)
+    samples = model_inputs(few, job.preprocess, job.source.inputs)
     return compare_layers(twin.reference(), emitted.content, pairs, samples, class_axis)
 
 

@@ -17,7 +17,7 @@ from edgekit.converters.recurrent import emit_recurrent
 from edgekit.converters.sources import SourceModel
 from edgekit.converters.sources.graph import FrozenGraph, checked_inputs
 from edgekit.converters.sources.tflite import TfliteSource
-from edgekit.converters.static import FloatTwin, Samples, float_twin
+from edgekit.converters.static import FloatTwin, Samples, float_twin, has_trained_ranges
 from edgekit.converters.tflite.convert import convert_graph
 from edgekit.converters.tflite.lower import lower_tflite
 from edgekit.errors import DataError, ModelError, UsageError, expect_one_of
@@ -88,6 +88,11 @@ def emit(
     if precision in INTEGERS and not is_done:
         emitted = _emit_integers(source, precision, calibration, say, int8_steps, observer, ranges)
     else:
+        if has_trained_ranges(source):
+            raise ModelError(
+                f"this model was trained for integers and cannot become {precision}; choose int8, "
+                "int16x8 or auto, or convert the model that it was made of"
+            )
         say("convert", 0, 0)
         emitted = _emit_real(source, precision)
     description = describe_tflite(emitted.content, f"the converted {precision} model")
@@ -107,7 +112,7 @@ def _emit_integers(
     ranges: RangeTable | None,
 ) -> Emitted:
     samples = _checked(source, calibration, say, "calibrate") if calibration else None
-    if samples is None and (ranges is None or steps):
+    if samples is None and (ranges is None or steps) and not has_trained_ranges(source):
         raise UsageError(
             f"{precision} needs a calibration set, which is never invented: give --data, "
             "or choose fp32, fp16 or dynamic"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters.isolated import Progress
+from edgekit.converters.quantize.aware.read import is_quantize_aware, trained_table
 from edgekit.converters.quantize.graph import Graph
 from edgekit.converters.quantize.linear import litert_kernel, weights_of
 from edgekit.converters.quantize.ranges import Observer, RangeTable
@@ -112,21 +113,33 @@ def float_twin(
         UsageError: `given` belongs to other steps, or ranges are missing without samples.
         DataError: `given` names what the model does not have.
     """
+    steps = () if has_trained_ranges(source) else steps
     _check_given(given, samples, steps)
     twin = _converted(source, read or samples, steps, on_progress)
-    table = twin.table
     if samples is not None:
-        extremes = observe(twin.content, samples)
-        found = extremes.ranges()
-        if observer != "minmax":
-            found = clipped_ranges(twin.content, found, samples, observer)
-        table = RangeTable(
-            origin=observer,
-            steps=table.steps,
-            tensors={twin.names[index]: one for index, one in found.items()},
-        )
-        twin = replace(twin, table=table, extremes=extremes)
+        twin = _observed(twin, samples, observer)
     return twin if given is None else replace(twin, table=_merged(twin, given))
+
+
+def has_trained_ranges(source: SourceModel) -> bool:
+    """Whether a source comes from quantization-aware training, which brings its ranges."""
+    if not isinstance(source, FrozenGraph) or source.model is None:
+        return False
+    return is_quantize_aware(source.model)
+
+
+def _observed(twin: FloatTwin, samples: Samples, observer: Observer) -> FloatTwin:
+    """Return the twin with the ranges of the samples, but for those that were trained."""
+    extremes = observe(twin.content, samples)
+    found = extremes.ranges()
+    if observer != "minmax":
+        found = clipped_ranges(twin.content, found, samples, observer)
+    tensors = {twin.names[index]: one for index, one in found.items()}
+    if twin.table.origin == "trained":
+        table = twin.table.with_ranges({**tensors, **twin.table.tensors})
+    else:
+        table = RangeTable(origin=observer, steps=twin.table.steps, tensors=tensors)
+    return replace(twin, table=table, extremes=extremes)
 
 
 def _check_given(given: RangeTable | None, samples: Samples | None, steps: Sequence[str]) -> None:
@@ -153,6 +166,12 @@ def _converted(
     source: SourceModel, samples: Samples | None, steps: Sequence[str], on_progress: Progress
 ) -> FloatTwin:
     notes: tuple[str, ...] = ()
+    if has_trained_ranges(source):
+        assert isinstance(source, FrozenGraph)
+        graph, table = trained_table(source.model)
+        on_progress("convert", 0, 0)
+        trained = Prepared(graph, (f"ranges trained for {table.scheme}; no steps before int8",))
+        return _tapped(source, trained, ()).with_table(table)
     if isinstance(source, FrozenGraph) and source.model is not None:
         if samples is not None or not steps:
             prepared = prepare_static(source, samples, steps, on_progress)
