@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_STEPS = 255
+from edgekit.converters.quantize.ranges import STEPS, Range, int8_grid
 
 
 def mean_shift(
@@ -34,8 +34,7 @@ def fake_quantize(batches: list[NDArray[Any]]) -> None:
     high = max(0.0, *(float(batch.max()) for batch in batches))
     if high == low:
         return
-    step = (high - low) / _STEPS
-    zero = round(-low / step)
+    step, zero = int8_grid(Range(low, high))
     for index, batch in enumerate(batches):  # one after the other: twice the set is much memory
-        whole = np.clip(np.round(batch / step) + zero, 0, _STEPS) - zero
+        whole = np.clip(np.round(batch / step) + zero, 0, STEPS) - zero
         batches[index] = (whole * step).astype(np.float32)

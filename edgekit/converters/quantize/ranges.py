@@ -22,6 +22,7 @@ FILE_NAME = "ranges.json"
 Scheme = Literal["litert", "tensorrt"]
 Observer = Literal["minmax", "percentile", "mse"]
 OBSERVERS: tuple[str, ...] = get_args(Observer)
+STEPS = 255
 _LIMIT_BYTES = 64 << 20
 
 
@@ -34,6 +35,22 @@ class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def union(self, other: Range) -> Range:
         """Return the smallest range that holds both."""
         return Range(min(self.min, other.min), max(self.max, other.max))
+
+
+def int8_grid(found: Range) -> tuple[float, int]:
+    """Return the scale and the zero point, 0..255, of the 256 steps over a range that holds zero.
+
+    Zero must be a step. TensorFlow moves the steps by up to half of one for that, which clips an
+    end, and puts pixels that were scaled to -1..1 half way between two steps, all of them. Here
+    the step grows a little instead (0.4 % for -1..1), so both ends stay on the grid.
+    """
+    low, high = min(0.0, found.min), max(0.0, found.max)
+    if low == high:
+        return 1.0, 128
+    zero = min(max(round(-low * STEPS / (high - low)), 0), STEPS)
+    below = -low / zero if zero else 0.0
+    above = high / (STEPS - zero) if zero < STEPS else 0.0
+    return max(below, above), zero
 
 
 class RangeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -8,11 +8,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.converters.quantize.ranges import Range, Scheme
+from edgekit.converters.quantize.ranges import Range, Scheme, int8_grid
 
 Array = NDArray[Any]
 IntegerType = Literal["int8", "int16"]
-_STEPS = 255
 _LARGEST = {"int8": 127, "int16": 32767}
 # XNNPACK refuses a layer if input scale * weight scale / output scale is below 2^-32.
 _LEAST_RATIO = 2.0**-30
@@ -47,8 +46,8 @@ def grid_of(found: Range, dtype: IntegerType, scheme: Scheme = "litert") -> Grid
         return Grid(dtype, 1.0, 0)
     if dtype == "int16" or scheme == "tensorrt":
         return Grid(dtype, float(np.float32(max(-low, high) / _LARGEST[dtype])), 0)
-    scale = float(np.float32((high - low) / _STEPS))
-    return Grid(dtype, scale, int(np.clip(round(-128 - low / scale), -128, 127)))
+    scale, zero = int8_grid(found)
+    return Grid(dtype, float(np.float32(scale)), zero - 128)
 
 
 def quantized_weights(

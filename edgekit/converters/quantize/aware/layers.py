@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit.converters.quantize.aware.placement import LEAST_WIDTH, range_on
 from edgekit.converters.quantize.linear import is_depthwise, kind_of, output_axes
-from edgekit.converters.quantize.ranges import Range, Scheme
+from edgekit.converters.quantize.ranges import STEPS, Range, Scheme
 from edgekit.errors import require
 
 keras: Any = require("keras", "convert")
@@ -80,14 +80,19 @@ class FakeQuantize(keras.layers.Layer):  # type: ignore[misc]
         self.highest.assign(ops.maximum(highest, slow) if self.widest else slow)
 
     def _ends(self) -> tuple[Any, Any]:
-        """Return the ends of the 256 steps; the operation moves them so that zero is a step."""
+        """Return the ends of the 256 steps, zero among them, as `int8_grid` places them."""
         ops = keras.ops
         lowest = ops.minimum(self.lowest, 0.0)
         highest = ops.maximum(self.highest, 0.0)
         if self.scheme == "tensorrt":
             step = ops.maximum(ops.maximum(-lowest, highest), LEAST_WIDTH) / 127
             return -128 * step, 127 * step
-        return lowest, ops.maximum(highest, lowest + LEAST_WIDTH)
+        highest = ops.maximum(highest, lowest + LEAST_WIDTH)
+        zero = ops.round(-lowest * STEPS / (highest - lowest))
+        below = -lowest / ops.maximum(zero, 1.0)
+        above = highest / ops.maximum(STEPS - zero, 1.0)
+        step = ops.maximum(ops.where(zero > 0, below, 0.0), ops.where(zero < STEPS, above, 0.0))
+        return -zero * step, (STEPS - zero) * step
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` takes."""
