@@ -32,6 +32,11 @@ class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min: float
     max: float
 
+    @property
+    def width(self) -> float:
+        """How far the range, widened to hold zero as every grid does, reaches."""
+        return max(0.0, self.max) - min(0.0, self.min)
+
     def union(self, other: Range) -> Range:
         """Return the smallest range that holds both."""
         return Range(min(self.min, other.min), max(self.max, other.max))

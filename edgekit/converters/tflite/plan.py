@@ -10,9 +10,10 @@ from typing import Any, Literal
 from edgekit.bundle import Fallback
 from edgekit.converters.quantize.ranges import Range
 from edgekit.converters.tflite.graph import FloatGraph, extent
-from edgekit.converters.tflite.operators import OPERATORS
+from edgekit.converters.tflite.operators import OPERATORS, Operator
 
 LayerPrecision = Literal["int8", "int16x8", "fp32"]
+_WIDER = 2.0
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def _obstacle(
         return "LiteRT has no integer kernel for it that is known to work"
     if wanted == "int16x8" and not rule.has_int16:
         return "LiteRT has no kernel for it with int16 activations"
-    if rule.weights is not None and operator.inputs[rule.weights] not in graph.constants:
-        return "its weights are computed, not constant"
+    if any(index not in graph.constants for index in parameters_of(rule, operator)):
+        return "its weights are computed or sparse, not plain constants"
     needed = graph.activations(operator.inputs)
     if rule.output == "own":
         needed = needed + graph.activations(operator.outputs)
@@ -123,24 +124,47 @@ def _follow(graph: FloatGraph, plan: Plan, operator: Any, kind: str) -> None:
 
 
 def _impose(graph: FloatGraph, plan: Plan) -> None:
-    """Let tensors take over the range of what alone reads them.
+    """Let tensors take over the grid of what they go into, such as a Concatenation.
 
-    What only a Concatenation reads is best rounded once, to the grid of the whole.
+    What nothing else reads is then rounded once. What others read too takes it over if its step
+    becomes little larger: that costs less than the second rounding, and an operator less.
     """
+    made_in = {
+        index: precision
+        for operator, precision in zip(graph.operators, plan.precisions, strict=True)
+        for index in operator.outputs
+    }
     for place in reversed(range(len(graph.operators))):
         operator, rule = graph.operators[place], OPERATORS.get(graph.kinds[place])
-        if plan.precisions[place] in (None, "fp32") or rule is None or rule.output != "input":
+        precision = plan.precisions[place]
+        if precision in (None, "fp32") or rule is None or rule.output != "input":
             continue
-        inputs = graph.activations(operator.inputs)
-        output = graph.activations(operator.outputs)[0]
-        found = plan.imposed.get(output)
-        if found is None and shares_grid(graph, operator):
-            found = plan.ranges[output]
-        if found is not None:
-            alone = [index for index in inputs if graph.uses[index] == 1]
-            plan.imposed.update(dict.fromkeys(alone, found))
+        outputs = graph.activations(operator.outputs)
+        wanted = {plan.imposed.get(index) for index in outputs}
+        found = wanted.pop() if len(wanted) == 1 else None
+        joins = shares_grid(graph, operator)
+        if found is None and joins:
+            found = plan.ranges[outputs[0]]
+        if found is None:
+            continue
+        for index in graph.activations(operator.inputs):
+            own = plan.ranges.get(index)
+            if own is None or made_in.get(index) != precision or index in plan.imposed:
+                continue
+            # An average of clipped values is not the clipped average.
+            is_whole = found.union(own) == found
+            is_alone = graph.uses[index] == 1 and (joins or is_whole)
+            if is_alone or (is_whole and found.width <= _WIDER * own.width):
+                plan.imposed[index] = found
 
 
 def shares_grid(graph: FloatGraph, operator: Any) -> bool:
     """Whether an operator brings several tensors, or a constant, to one grid."""
     return len([index for index in operator.inputs if index in graph.real]) > 1
+
+
+def parameters_of(rule: Operator, operator: Any) -> list[int]:
+    """Return the indices of an operator's weights and bias, as far as it has them."""
+    places = [place for place in (rule.weights, rule.bias) if place is not None]
+    found = [operator.inputs[place] for place in places if place < len(operator.inputs)]
+    return [index for index in found if index >= 0]
