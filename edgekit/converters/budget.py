@@ -19,7 +19,7 @@ from edgekit.bundle import Fallback
 from edgekit.converters.isolated import Progress
 from edgekit.converters.sources.tflite import open_interpreter
 from edgekit.converters.static import FloatTwin, Samples
-from edgekit.converters.tflite.flatbuffer import kinds_of, unpack
+from edgekit.converters.tflite.flatbuffer import kinds_of, size_of, unpack
 from edgekit.converters.tflite.operators import OPERATORS
 from edgekit.converters.tflite.plan import LayerPrecision
 from edgekit.converters.tflite.quantize_static import Quantized
@@ -240,21 +240,17 @@ def _shares(twin: FloatTwin) -> dict[str, float]:
     graph = model.subgraphs[0]
     work: dict[str, float] = {}
     for operator, kind in zip(graph.operators, kinds_of(model), strict=True):
-        sizes = [_size(graph.tensors[index]) for index in operator.outputs]
+        sizes = [size_of(graph.tensors[index]) for index in operator.outputs]
         rule = OPERATORS.get(kind)
         amount = float(sum(sizes))
         if rule is not None and rule.weights is not None:
             weights = graph.tensors[operator.inputs[rule.weights]]
             channels = int(weights.shape[rule.axis])
-            amount *= _size(weights) / channels
+            amount *= size_of(weights) / channels
         name = twin.names[int(operator.outputs[0])]
         work[name] = work.get(name, 0) + amount
     total = sum(work.values())
     return {name: amount / total for name, amount in work.items()}
-
-
-def _size(tensor: Any) -> int:
-    return int(np.prod(tensor.shape, dtype=np.int64)) if tensor.shape is not None else 1
 
 
 def _explained(

@@ -23,7 +23,12 @@ def schema() -> Any:
 
 def unpack(content: bytes) -> Any:
     """Return a `ModelT` whose constants are read-only views of `content`."""
-    return schema().ModelT.InitFromPackedBuf(content, 0)
+    model = schema().ModelT.InitFromPackedBuf(content, 0)
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # constants of large models stand behind the FlatBuffer
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
 
 
 def pack(model: Any) -> bytes:
@@ -51,6 +56,35 @@ def with_constants_of(content: bytes, values: Mapping[int, NDArray[Any]]) -> byt
         model.buffers.append(buffer)
         model.subgraphs[0].tensors[index].buffer = len(model.buffers) - 1
     return pack(model)
+
+
+def drop_unread(graph: Any) -> None:
+    """Take out the operators whose outputs neither another operator nor the model reads."""
+    read, kept = {int(index) for index in graph.outputs}, []
+    for operator in reversed(graph.operators):
+        if any(int(index) in read for index in operator.outputs):
+            kept.append(operator)
+            read.update(map(int, operator.inputs))
+    graph.operators = kept[::-1]
+
+
+def code_of(model: Any, kind: str, version: int = 1) -> int:
+    """Return the index of an operator's code in the file, which is at least of a version."""
+    builtin = getattr(schema().BuiltinOperator, kind)
+    for index, code in enumerate(model.operatorCodes):
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
+            code.version = max(code.version, version)
+            return index
+    code = schema().OperatorCodeT()
+    code.builtinCode, code.deprecatedBuiltinCode = builtin, min(builtin, 127)
+    code.version = version
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+def size_of(tensor: Any) -> int:
+    """Return how many values a tensor has; scalars may be stored without a shape."""
+    return 1 if tensor.shape is None else int(np.prod(tensor.shape, dtype=np.int64))
 
 
 def kinds_of(model: Any) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters.quantize.ranges import Range
-from edgekit.converters.tflite.flatbuffer import kinds_of, schema, unpack
+from edgekit.converters.tflite.flatbuffer import code_of, kinds_of, schema, unpack
 
 Array = NDArray[Any]
 
@@ -28,6 +28,7 @@ class FloatGraph:
 
     def __init__(self, content: bytes, names: Mapping[int, str]) -> None:
         self.model = unpack(content)
+        _write_products(self.model)
         graph = self.graph
         graph.inputs, graph.outputs = _integers(graph.inputs), _integers(graph.outputs)
         self.operators: list[Any] = list(graph.operators)
@@ -74,6 +75,31 @@ def count_uses(graph: Any) -> dict[int, int]:
     return found
 
 
+def _write_products(model: Any) -> None:
+    """Write NEG and SQUARE, which have no integer kernel, as the products that they are."""
+    graph, classes, minus_one = model.subgraphs[0], schema(), -1
+    for operator, kind in zip(graph.operators, kinds_of(model), strict=True):
+        data = int(operator.inputs[0]) if kind in ("NEG", "SQUARE") else -1
+        if data < 0 or graph.tensors[data].type != classes.TensorType.FLOAT32:
+            continue
+        if kind == "NEG" and minus_one < 0:
+            minus_one = _append_scalar(model, -1.0)
+        operator.inputs = [data, minus_one if kind == "NEG" else data]
+        operator.opcodeIndex = code_of(model, "MUL")
+        operator.builtinOptionsType = classes.BuiltinOptions.MulOptions
+        operator.builtinOptions = classes.MulOptionsT()
+
+
+def _append_scalar(model: Any, value: float) -> int:
+    tensor, buffer = schema().TensorT(), schema().BufferT()
+    tensor.name, tensor.shape = f"constant {value}", []
+    tensor.type, tensor.buffer = schema().TensorType.FLOAT32, len(model.buffers)
+    buffer.data = np.frombuffer(np.float32(value).tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    model.subgraphs[0].tensors.append(tensor)
+    return len(model.subgraphs[0].tensors) - 1
+
+
 def extent(values: Array) -> Range:
     """Return the range of a constant, which holds zero."""
     return Range(float(values.min(initial=0)), float(values.max(initial=0)))
@@ -90,7 +116,8 @@ def _integers(indices: Any) -> list[int]:
 
 def _has_content(model: Any, tensor: Any) -> bool:
     data = model.buffers[tensor.buffer].data
-    return data is not None and len(data) > 0
+    # What is stored of a sparse tensor are not its values in order.
+    return data is not None and len(data) > 0 and tensor.sparsity is None
 
 
 def _content(model: Any, tensor: Any) -> Array:

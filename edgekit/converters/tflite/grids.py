@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +15,11 @@ IntegerType = Literal["int8", "int16"]
 _LARGEST = {"int8": 127, "int16": 32767}
 # XNNPACK refuses a layer if input scale * weight scale / output scale is below 2^-32.
 _LEAST_RATIO = 2.0**-30
+# It also refuses one if that is 2^8 or above.
+_LARGEST_RATIO = 2.0**7
 _LARGEST_BIAS = 2.0**30
+# Products and quotients of scales must be float32 too; no model has a finer step on purpose.
+_LEAST_SCALE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,15 @@ class Grid:
     dtype: IntegerType
     scale: float
     zero_point: int
+
+    def no_finer_than(self, product: float) -> Grid:
+        """Return a grid that kernels can bring a layer's sum to, as all but absurd ones are.
+
+        Args:
+            product: scale of the layer's input times its largest weight.
+        """
+        least = product / _LARGEST["int8"] / _LARGEST_RATIO
+        return self if self.scale >= least else replace(self, scale=float(np.float32(least)))
 
     def quantize(self, values: Array) -> Array:
         """Return real values as integers, rounded and saturated."""
@@ -45,9 +58,13 @@ def grid_of(found: Range, dtype: IntegerType, scheme: Scheme = "litert") -> Grid
     if low == high:
         return Grid(dtype, 1.0, 0)
     if dtype == "int16" or scheme == "tensorrt":
-        return Grid(dtype, float(np.float32(max(-low, high) / _LARGEST[dtype])), 0)
+        return Grid(dtype, _scale(max(-low, high) / _LARGEST[dtype]), 0)
     scale, zero = int8_grid(found)
-    return Grid(dtype, float(np.float32(scale)), zero - 128)
+    return Grid(dtype, _scale(scale), zero - 128)
+
+
+def _scale(step: float) -> float:
+    return float(np.float32(max(step, _LEAST_SCALE)))
 
 
 def quantized_weights(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgekit.converters.quantize.ranges import Observer, Range
 from edgekit.converters.sources.tflite import open_interpreter
-from edgekit.converters.tflite.flatbuffer import kinds_of, pack, schema, unpack
+from edgekit.converters.tflite.flatbuffer import kinds_of, pack, schema, size_of, unpack
 from edgekit.converters.tflite.operators import OPERATORS
 from edgekit.errors import DataError
 from edgekit.runtime.backends import default_threads
@@ -68,7 +68,7 @@ def observe(content: bytes, samples: Samples) -> Extremes:
             [(values.min(), values.max()) for values in activations]
             for activations in run_with(content, group, samples)
         ]
-        columns.append(np.array(rows, np.float32))
+        columns.append(np.array(rows, np.float32).reshape(len(rows), len(group), 2))
     found = np.concatenate(columns, axis=1)
     if not np.isfinite(found).all():
         sample, place, _ = np.argwhere(~np.isfinite(found))[0]
@@ -125,7 +125,7 @@ def _groups(model: Any, tensors: Sequence[int]) -> Iterator[list[int]]:
     group: list[int] = []
     total = 0
     for index in tensors:
-        size = 4 * int(np.prod(model.subgraphs[0].tensors[index].shape, dtype=np.int64))
+        size = 4 * size_of(model.subgraphs[0].tensors[index])
         if group and total + size > _MEMORY_LIMIT:
             yield group
             group, total = [], 0
@@ -193,14 +193,17 @@ def _least_error_range(counts: Array, full: Range) -> Range:
 
 
 def _never_clipped(model: Any) -> set[int]:
-    """Return the model's outputs, what goes into a softmax, and what only moves into either."""
+    """Return the model's outputs, what goes into a softmax, and what alone decides on either.
+
+    That is what becomes one by an operator that has no range of its own.
+    """
     kinds, graph = kinds_of(model), model.subgraphs[0]
     kept = {int(index) for index in graph.outputs}
     for operator, kind in zip(reversed(graph.operators), reversed(kinds), strict=True):
         rule = OPERATORS.get(kind)
-        moves = rule is not None and rule.output == "input"
+        follows = rule is not None and rule.output != "own"
         if kind in ("SOFTMAX", "LOG_SOFTMAX", "ARG_MAX") or (
-            moves and any(int(index) in kept for index in operator.outputs)
+            follows and any(int(index) in kept for index in operator.outputs)
         ):
             kept |= {int(index) for index in operator.inputs}
     return kept

@@ -56,7 +56,7 @@ OPERATORS: dict[str, Operator] = {
     "L2_NORMALIZATION": _fixed(1 / 128, 0),
     "LOG_SOFTMAX": _fixed(16 / 256, 127),
     **dict.fromkeys(("ADD", "SUB", "MUL", "BATCH_MATMUL", "MEAN", "LEAKY_RELU"), _OWN),
-    **dict.fromkeys(("RELU", "RELU6", "SUM", "EXP"), _OWN),
+    **dict.fromkeys(("RELU", "RELU6", "SUM", "EXP", "RSQRT", "ABS"), _OWN),
     **dict.fromkeys(("RELU_N1_TO_1", "HARD_SWISH", "PRELU", "ELU", "GELU"), _OWN_INT8),
     **dict.fromkeys(("SQUARED_DIFFERENCE", "ARG_MAX"), _OWN_INT8),
     **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE", "SQUEEZE", "EXPAND_DIMS"), _SAME),
@@ -68,3 +68,30 @@ OPERATORS: dict[str, Operator] = {
     **dict.fromkeys(("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "BROADCAST_TO"), _SAME_INT8),
 }
 """By the builtin's name."""
+
+_VERSIONS: dict[str, tuple[int, int]] = {
+    "CONV_2D": (3, 4),
+    "DEPTHWISE_CONV_2D": (3, 5),
+    "FULLY_CONNECTED": (4, 7),
+    "SUB": (2, 5),
+    "TRANSPOSE": (2, 5),
+    "LEAKY_RELU": (1, 2),
+    "GATHER_ND": (1, 3),
+    "QUANTIZE": (1, 2),
+    **dict.fromkeys(("TRANSPOSE_CONV", "REVERSE_V2", "TILE", "BROADCAST_TO"), (3, 3)),
+    **dict.fromkeys(("SLICE", "SPLIT", "UNPACK", "GATHER", "MAXIMUM", "MINIMUM"), (2, 4)),
+    **dict.fromkeys(("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"), (2, 4)),
+    **dict.fromkeys(("SUM", "EXP", "STRIDED_SLICE", "SPLIT_V"), (2, 2)),
+    **dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "SELECT_V2"), (1, 1)),
+    **dict.fromkeys(("RELU_N1_TO_1", "HARD_SWISH", "PRELU", "ELU"), (1, 1)),
+    "MUL": (3, 4),
+}
+
+
+def version_of(kind: str, is_int16: bool) -> int:
+    """Return the version from which on an operator takes integers, as LiteRT's own tools write it.
+
+    A runtime too old for it then says so, where it would compute nonsense. After
+    https://github.com/google-ai-edge/LiteRT/blob/main/tflite/tools/versioning/op_version.cc
+    """
+    return _VERSIONS.get(kind, (2, 3))[is_int16]

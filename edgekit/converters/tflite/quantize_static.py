@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edgekit.bundle import Fallback
 from edgekit.converters.quantize.ranges import Range, Scheme
-from edgekit.converters.tflite.flatbuffer import pack, schema
+from edgekit.converters.tflite.flatbuffer import code_of, pack, schema
 from edgekit.converters.tflite.graph import FloatGraph, count_uses, extent, text
 from edgekit.converters.tflite.grids import (
     Grid,
@@ -29,7 +29,7 @@ from edgekit.converters.tflite.grids import (
     quantized_bias,
     quantized_weights,
 )
-from edgekit.converters.tflite.operators import OPERATORS, Operator
+from edgekit.converters.tflite.operators import OPERATORS, Operator, version_of
 from edgekit.converters.tflite.plan import LayerPrecision, Plan, plan_of, shares_grid
 
 Array = NDArray[Any]
@@ -126,12 +126,17 @@ class _Rewriter:
         for place in data:
             operator.inputs[place] = self._as_integer(operator.inputs[place], dtype, target)
         for index in outputs:
-            self._store(index, target or self._output_grid(rule, index, dtype))
+            grid = target or self._output_grid(rule, index, dtype)
+            if rule.weights is not None:
+                weights = self._source.constants[operator.inputs[rule.weights]]
+                into = self._grids[operator.inputs[data[0]]]
+                grid = grid.no_finer_than(into.scale * float(np.abs(weights).max()))
+            self._store(index, grid)
         if rule.weights is not None:
             self._make_weights_integer(operator, rule, operator.inputs[data[0]])
         if dtype == "int16" and hasattr(operator.builtinOptions, "potScaleInt16"):
             operator.builtinOptions.potScaleInt16 = False
-        operator.opcodeIndex = self._code(kind)
+        operator.opcodeIndex = code_of(self._model, kind, version_of(kind, dtype == "int16"))
 
     def _shared_grid(self, operator: Any, first: int, output: int, dtype: IntegerType) -> Grid:
         """Return the one grid of all inputs and outputs."""
@@ -190,25 +195,23 @@ class _Rewriter:
             if grid is not None:
                 self._store(self._copies[key], grid)
             operator = self._schema.OperatorT()
-            operator.opcodeIndex = self._code("QUANTIZE" if grid else "DEQUANTIZE")
+            kind = "QUANTIZE" if grid else "DEQUANTIZE"
+            is_int16 = (grid or self._grids[index]).dtype == "int16"
+            operator.opcodeIndex = code_of(self._model, kind, version_of(kind, is_int16))
             operator.inputs, operator.outputs = [index], [self._copies[key]]
             self._done.append(operator)
         return self._copies[key]
 
     def _finish_outputs(self, precision: LayerPrecision) -> None:
         """Bring the model's outputs to its precision, under their own names."""
-        for place, index in enumerate(self._graph.outputs):
-            if index not in self._source.real or index in self._source.constants:
-                continue
+        results = {}  # a tensor may be several outputs
+        for index in self._source.activations(self._graph.outputs):
             if precision == "fp32":
-                result = self._as_float(index)
+                results[index] = self._as_float(index)
             elif index in self._plan.ranges:
-                result = self._as_integer(index, _DTYPES[precision], None)
-            else:
-                continue
-            self._graph.outputs[place] = result
-            if result == index:
-                continue
+                results[index] = self._as_integer(index, _DTYPES[precision], None)
+        self._graph.outputs = [results.get(index, index) for index in self._graph.outputs]
+        for index, result in results.items():
             one, other = self._graph.tensors[index], self._graph.tensors[result]
             one.name, other.name = other.name, one.name
             for signature in self._model.signatureDefs or []:
@@ -256,18 +259,6 @@ class _Rewriter:
 
     def _grid(self, found: Range, dtype: IntegerType) -> Grid:
         return grid_of(found, dtype, self._scheme)
-
-    def _code(self, kind: str) -> int:
-        """Return the index of an operator's code in the file."""
-        builtin = getattr(self._schema.BuiltinOperator, kind)
-        codes = self._model.operatorCodes
-        for index, code in enumerate(codes):
-            if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
-                return index
-        code = self._schema.OperatorCodeT()
-        code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), 1
-        codes.append(code)
-        return len(codes) - 1
 
     def _drop_unused(self) -> None:
         """Empty the constants that nothing reads any more; indices stay as they are."""

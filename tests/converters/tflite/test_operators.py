@@ -56,6 +56,8 @@ CASES = {
     "HARD_SWISH": (IMAGE, lambda x: x * tf.nn.relu6(x + 3) * (1 / 6)),
     "SUM": (IMAGE, lambda x: tf.reduce_sum(x, (1, 2))),
     "EXP": (ROWS, tf.exp),
+    "RSQRT": (ROWS, lambda x: tf.math.rsqrt(tf.nn.relu6(x) + 0.5)),
+    "ABS": (ROWS, tf.abs),
     "PRELU": (IMAGE, lambda x: tf.nn.relu(x) + -ALPHA * tf.nn.relu(-x)),
     "ELU": (IMAGE, tf.nn.elu),
     "GELU": (IMAGE, lambda x: tf.nn.gelu(x, approximate=True)),
