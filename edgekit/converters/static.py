@@ -16,13 +16,13 @@ from edgekit.converters.quantize.graph import Graph
 from edgekit.converters.quantize.linear import litert_kernel, weights_of
 from edgekit.converters.quantize.ranges import Observer, RangeTable
 from edgekit.converters.quantize.static import Prepared, prepare_static
-from edgekit.converters.quantize.walk import fused_tensors
+from edgekit.converters.quantize.walk import fused_tensors, is_fused_relu
 from edgekit.converters.sources import SourceModel
 from edgekit.converters.sources.graph import FrozenGraph, freeze
 from edgekit.converters.sources.keras import with_constants
 from edgekit.converters.sources.tflite import TfliteSource
 from edgekit.converters.tflite.convert import convert_graph
-from edgekit.converters.tflite.flatbuffer import pack, unpack, with_constants_of
+from edgekit.converters.tflite.flatbuffer import drop_unread, pack, unpack, with_constants_of
 from edgekit.converters.tflite.graph import FloatGraph
 from edgekit.converters.tflite.observe import Extremes, clipped_ranges, observe
 from edgekit.converters.tflite.operators import OPERATORS
@@ -34,6 +34,8 @@ Samples = Callable[[], Iterator[tuple[NDArray[Any], ...]]]
 # Layers that only move values, so that their output needs no range; to ask TensorFlow's converter
 # for their output would keep it from dropping the operator.
 _MOVING = ("Flatten", "Reshape", "Permute", "RepeatVector", "Identity")
+# Layers whose last operator is a sum, which the converter gives the ReLU behind it.
+_ENDING_IN_SUM = ("LayerNormalization", "GroupNormalization")
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,9 @@ def float_twin(
         DataError: `given` names what the model does not have.
     """
     steps = () if has_trained_ranges(source) else steps
-    _check_given(given, samples, steps)
     twin = _converted(source, read or samples, steps, on_progress)
+    if given is not None:
+        _check_steps(given, twin.table.steps)
     if samples is not None:
         twin = _observed(twin, samples, observer)
     return twin if given is None else replace(twin, table=_merged(twin, given))
@@ -142,14 +145,13 @@ def _observed(twin: FloatTwin, samples: Samples, observer: Observer) -> FloatTwi
     return replace(twin, table=table, extremes=extremes)
 
 
-def _check_given(given: RangeTable | None, samples: Samples | None, steps: Sequence[str]) -> None:
-    if given is None or tuple(given.steps) == tuple(steps):
-        return
-    wanted = ",".join(given.steps) or "none"
-    raise UsageError(
-        f"`ranges` were found after int8_steps {wanted}, and this conversion does "
-        f"{','.join(steps) or 'none'}: they do not fit; say --int8-steps {wanted}"
-    )
+def _check_steps(given: RangeTable, done: Sequence[str]) -> None:
+    if given.steps != tuple(done):
+        wanted = ",".join(given.steps) or "none"
+        raise UsageError(
+            f"`ranges` were found after int8_steps {wanted}, and this conversion does "
+            f"{','.join(done) or 'none'}: they do not fit; say --int8-steps {wanted}"
+        )
 
 
 def _merged(twin: FloatTwin, given: RangeTable) -> RangeTable:
@@ -198,7 +200,7 @@ def _tapped(source: FrozenGraph, prepared: Prepared, steps: Sequence[str]) -> Fl
     graph = prepared.graph
     assert graph is not None
     names = graph.names()
-    hidden = fused_tensors(graph) | {id(tensor) for tensor in graph.outputs}
+    hidden = fused_tensors(graph) | _fused_sums(graph) | {id(tensor) for tensor in graph.outputs}
     taps = [
         tensor
         for step in graph.steps
@@ -220,6 +222,7 @@ def _tapped(source: FrozenGraph, prepared: Prepared, steps: Sequence[str]) -> Fl
     for index, label in zip(map(int, main.outputs), labels, strict=True):
         found.setdefault(index, label)
     main.outputs = np.array(main.outputs[: len(graph.outputs)], np.int32)
+    drop_unread(main)
     taken = set(found.values())
     for index, tensor in enumerate(main.tensors):
         text = tensor.name.decode()
@@ -231,6 +234,17 @@ def _tapped(source: FrozenGraph, prepared: Prepared, steps: Sequence[str]) -> Fl
     content = pack(file)
     unrounded = _unrounded(FloatGraph(content, found), graph, prepared.weights)
     return FloatTwin(content, found, table, prepared.notes, unrounded=unrounded)
+
+
+def _fused_sums(graph: Graph) -> set[int]:
+    """Return the ids of tensors of layers of several operators that the converter fuses away."""
+    users = graph.users()
+    return {
+        id(step.outputs[0])
+        for step in graph.steps
+        if type(step.layer).__name__ in _ENDING_IN_SUM
+        and is_fused_relu(users.get(id(step.outputs[0]), []))
+    }
 
 
 def _unrounded(
