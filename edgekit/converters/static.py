@@ -22,7 +22,7 @@ from edgekit.converters.sources.graph import FrozenGraph, freeze
 from edgekit.converters.sources.keras import with_constants
 from edgekit.converters.sources.tflite import TfliteSource
 from edgekit.converters.tflite.convert import convert_graph
-from edgekit.converters.tflite.flatbuffer import drop_unread, pack, unpack, with_constants_of
+from edgekit.converters.tflite.flatbuffer import drop_unread, kinds_of, pack, unpack, with_constants_of
 from edgekit.converters.tflite.graph import FloatGraph
 from edgekit.converters.tflite.observe import Extremes, clipped_ranges, observe
 from edgekit.converters.tflite.operators import OPERATORS
@@ -222,7 +222,12 @@ def _tapped(source: FrozenGraph, prepared: Prepared, steps: Sequence[str]) -> Fl
     for index, label in zip(map(int, main.outputs), labels, strict=True):
         found.setdefault(index, label)
     main.outputs = np.array(main.outputs[: len(graph.outputs)], np.int32)
-    drop_unread(main)
+    kinds = {id(op): kind for op, kind in zip(main.operators, kinds_of(file), strict=True)}
+    for operator in drop_unread(main):
+        # What it moved is what its layer computed: the reshape behind a convolution of rank 1.
+        rule, output = OPERATORS.get(kinds[id(operator)]), int(operator.outputs[0])
+        if rule is not None and rule.output == "input" and output in found:
+            found.setdefault(int(operator.inputs[0]), found.pop(output))
     taken = set(found.values())
     for index, tensor in enumerate(main.tensors):
         text = tensor.name.decode()

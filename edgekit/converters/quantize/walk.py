@@ -144,10 +144,8 @@ def fused_tensors(graph: Graph) -> set[int]:
 
 
 def takes_relu(step: Step) -> bool:
-    """Whether the step's operator can have a ReLU in it: no transposed convolution can."""
-    if is_linear(step):
-        return "Transpose" not in type(step.layer).__name__
-    return type(step.layer).__name__ in _ARITHMETIC
+    """Whether the step's operator can have a ReLU in it."""
+    return is_linear(step) or type(step.layer).__name__ in _ARITHMETIC
 
 
 def is_fused_relu(readers: Sequence[Step | None]) -> bool:

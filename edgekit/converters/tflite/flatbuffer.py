@@ -58,14 +58,16 @@ def with_constants_of(content: bytes, values: Mapping[int, NDArray[Any]]) -> byt
     return pack(model)
 
 
-def drop_unread(graph: Any) -> None:
-    """Take out the operators whose outputs neither another operator nor the model reads."""
-    read, kept = {int(index) for index in graph.outputs}, []
+def drop_unread(graph: Any) -> list[Any]:
+    """Take out and return, the last first, the operators whose outputs nothing reads."""
+    read, kept, dropped = {int(index) for index in graph.outputs}, [], []
     for operator in reversed(graph.operators):
-        if any(int(index) in read for index in operator.outputs):
-            kept.append(operator)
+        is_read = any(int(index) in read for index in operator.outputs)
+        (kept if is_read else dropped).append(operator)
+        if is_read:
             read.update(map(int, operator.inputs))
     graph.operators = kept[::-1]
+    return dropped
 
 
 def code_of(model: Any, kind: str, version: int = 1) -> int:
