@@ -60,7 +60,9 @@ def with_constants_of(content: bytes, values: Mapping[int, NDArray[Any]]) -> byt
 
 def drop_unread(graph: Any) -> list[Any]:
     """Take out and return, the last first, the operators whose outputs nothing reads."""
-    read, kept, dropped = {int(index) for index in graph.outputs}, [], []
+    read = {int(index) for index in graph.outputs}
+    kept: list[Any] = []
+    dropped: list[Any] = []
     for operator in reversed(graph.operators):
         is_read = any(int(index) in read for index in operator.outputs)
         (kept if is_read else dropped).append(operator)

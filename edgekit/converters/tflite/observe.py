@@ -183,7 +183,7 @@ def _least_error_range(counts: Array, full: Range) -> Range:
     middles = (edges[1:] + edges[:-1]) / 2
     best, least = full, np.inf
     for share in np.linspace(1, 0.3, 71):
-        low, high = min(0.0, full.min * share), max(0.0, full.max * share)
+        low, high = min(0.0, full.min * float(share)), max(0.0, full.max * float(share))
         step = (high - low) / 255
         clipped = middles - np.clip(middles, low, high)
         error = float((counts * (clipped**2 + (clipped == 0) * step**2 / 12)).sum())
