@@ -112,11 +112,8 @@ def _emit_integers(
     ranges: RangeTable | None,
 ) -> Emitted:
     samples = _checked(source, calibration, say, "calibrate") if calibration else None
-    if samples is None and (ranges is None or steps) and not has_trained_ranges(source):
-        raise UsageError(
-            f"{precision} needs a calibration set, which is never invented: give --data, "
-            "or choose fp32, fp16 or dynamic"
-        )
+    if samples is None and not has_trained_ranges(source):
+        _expect_complete(source, precision, ranges, steps)
     if _has_loops(source):
         return _emit_recurrent(source, precision, samples)
     twin = float_twin(
@@ -130,6 +127,22 @@ def _emit_integers(
     )
     quantized = twin.quantize("int16x8" if precision == "int16x8" else "int8")
     return Emitted(quantized.content, quantized.fallbacks, twin.notes, twin)
+
+
+def _expect_complete(
+    source: SourceModel, precision: str, ranges: RangeTable | None, steps: Sequence[str]
+) -> None:
+    """Refuse what cannot do without a calibration set."""
+    if ranges is None:
+        raise UsageError(
+            f"{precision} needs a calibration set, which is never invented: give --data, "
+            "or choose fp32, fp16 or dynamic"
+        )
+    if steps and isinstance(source, FrozenGraph) and source.model is not None:
+        raise UsageError(
+            f"`ranges` stand for the calibration set where it only finds ranges, and the steps "
+            f"{','.join(steps)} need it too: give --data, or say --int8-steps none"
+        )
 
 
 def _expect_float(source: TfliteSource, precision: str) -> None:

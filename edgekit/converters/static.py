@@ -22,7 +22,13 @@ from edgekit.converters.sources.graph import FrozenGraph, freeze
 from edgekit.converters.sources.keras import with_constants
 from edgekit.converters.sources.tflite import TfliteSource
 from edgekit.converters.tflite.convert import convert_graph
-from edgekit.converters.tflite.flatbuffer import drop_unread, kinds_of, pack, unpack, with_constants_of
+from edgekit.converters.tflite.flatbuffer import (
+    drop_unread,
+    kinds_of,
+    pack,
+    unpack,
+    with_constants_of,
+)
 from edgekit.converters.tflite.graph import FloatGraph
 from edgekit.converters.tflite.observe import Extremes, clipped_ranges, observe
 from edgekit.converters.tflite.operators import OPERATORS
@@ -80,14 +86,28 @@ class FloatTwin:
     ) -> Quantized:
         """Return it in integers, but for layers of other precisions: the table's, or these."""
         tensors = self.table.tensors
+        chosen = self.table.precisions if precisions is None else precisions
         return quantize_static(
-            self.content,
+            with_constants_of(self.content, self._unrounded_of(precision, chosen)),
             {index: tensors[name] for index, name in self.names.items() if name in tensors},
             names=self.names,
             precision=precision,
-            precisions=self.table.precisions if precisions is None else precisions,
+            precisions=chosen,
             scheme=self.table.scheme,
         )
+
+    def _unrounded_of(
+        self, precision: LayerPrecision, precisions: Mapping[str, LayerPrecision]
+    ) -> dict[int, NDArray[np.float32]]:
+        """Return what float layers had before they were corrected for int8 around them."""
+        graph = FloatGraph(self.content, self.names)
+        read = {
+            index
+            for operator in graph.operators
+            if precisions.get(graph.label(operator.outputs[0]), precision) == "fp32"
+            for index in operator.inputs
+        }
+        return {index: values for index, values in self.unrounded.items() if index in read}
 
 
 def float_twin(
@@ -158,8 +178,8 @@ def _merged(twin: FloatTwin, given: RangeTable) -> RangeTable:
     unknown = sorted({*given.tensors, *given.precisions} - set(twin.names.values()))
     if unknown:
         raise DataError(
-            f"`ranges` name {len(unknown)} tensors that this model does not have "
-            f"({', '.join(unknown[:3])}); it has {', '.join(list(twin.names.values())[:5])}, …"
+            f"`ranges` name what this model does not have ({', '.join(unknown[:3])}); it has "
+            f"{', '.join(list(twin.names.values())[:5])} …: are they of another model?"
         )
     return given.with_ranges({**twin.table.tensors, **given.tensors})
 
@@ -208,7 +228,8 @@ def _tapped(source: FrozenGraph, prepared: Prepared, steps: Sequence[str]) -> Fl
         for tensor in step.outputs
         if id(tensor) not in hidden
     ]
-    model = keras.Model(list(graph.inputs), [*graph.outputs, *taps])
+    # A name of its own, or Keras would number it and no file be like another.
+    model = keras.Model(list(graph.inputs), [*graph.outputs, *taps], name="model")
 
     def call(*tensors: Any) -> Any:
         return keras.tree.flatten(model(list(tensors), training=False))

@@ -808,3 +808,42 @@ def test_a_zip_that_is_no_bundle_gets_no_advice_to_unpack(told):
     assert code == 2
     assert "unpack" not in shown
     assert "unpack" not in told("run model.keras --source test://64x48")[1]
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "cannot read ranges r.json: No such file"),
+        ("", "r.json is no range table"),
+        ("words", "r.json is no range table"),
+        ("[1]", "r.json is no range table"),
+        ('{"origin": "minmax"}', "missing required field `tensors`"),
+        ('{"origin": "guess", "tensors": {}}', "Invalid enum value 'guess'"),
+        ('{"origin": "minmax", "tensors": {}, "more": 1}', "unknown field `more`"),
+        ('{"origin": "minmax", "tensors": {"a": {"min": 0}}}', "missing required field `max`"),
+        ('{"origin": "minmax", "tensors": {"a": {"min": NaN, "max": 1}}}', "no range table"),
+        ('{"origin": "minmax", "tensors": {"a": {"min": 0, "max": 1e999}}}', "r.json"),
+        ('{"origin": "minmax", "tensors": {"a": {"min": 2, "max": 1}}}', "min <= max; got 2.0 to"),
+        ('{"origin": "minmax", "tensors": {}, "precisions": {"a": "int4"}}', "value 'int4'"),
+        ('{"origin": "minmax", "tensors": {"a": {"min": 0, "max": 1}}}', "does not have (a); it"),
+        ('{"origin": "minmax", "tensors": {}, "precisions": {"a": "fp32"}}', "not have (a); it"),
+        ('{"origin": "minmax", "steps": ["round"], "tensors": {}}', "say --int8-steps round"),
+        ('{"origin": "minmax", "format_version": 9, "tensors": {}}', "r.json is no range table"),
+        ('{"origin": "minmax", "tensors": ' + "[" * 9000, "r.json is no range table"),
+    ],
+)
+def test_ranges_that_cannot_be(told, content, expected):
+    if content is not None:
+        Path("r.json").write_text(content)
+    line = "convert good.tflite -o x.edgekit --precision int8 --data good.npz::x --ranges r.json"
+    code, shown = told(line)
+    assert (code, expected in shown) == (2, True), shown
+
+
+@pytest.mark.convert
+def test_ranges_of_a_bundle_that_has_none(told):
+    code, shown = told(
+        "convert good.tflite -o x.edgekit --precision int8 --data good.npz::x --ranges good.edgekit"
+    )
+    assert code == 2 and "has no range table" in shown
