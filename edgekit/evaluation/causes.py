@@ -141,7 +141,8 @@ def _tied_share(meter: LayerMeter) -> float:
 def _tied(layers: Sequence[Measured]) -> BadLayer | None:
     """Return the first layer that leaves answers open, though signal to noise be good."""
     for index, layer in enumerate(layers):
-        if _tied_share(layer.meter) >= LEAST_TIED:
+        # A float layer has no steps to tie on: its inputs were alike already.
+        if layer.meter.grid is not None and _tied_share(layer.meter) >= LEAST_TIED:
             is_clipped = layer.meter.clipping > layer.meter.rounding
             cause: Cause = "clipping" if is_clipped else "tied_logits"
             return _bad(layers, index, cause, max(0.0, _falls(layers)[index]), index)
