@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from math import inf
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -100,9 +101,9 @@ class Search:
 def meet_budget(search: Search) -> tuple[Quantized, Budget]:
     """Return the cheapest mix that keeps the budget, or the best there is, and how it was found."""
     twin = search.twin
-    whole = {precision: twin.quantize(precision) for precision in ("int8", "int16x8")}
-    times = {name: latency_ms(one.content) for name, one in whole.items()}
-    times["fp32"] = latency_ms(twin.content)
+    times: dict[str, float] = {
+        name: latency_ms(twin.quantize(name, {}).content) for name in get_args(LayerPrecision)
+    }
     trial = _Trial(search, times)
     plain = trial.run({})
     sensitivities: tuple[Sensitivity, ...] = ()
@@ -147,7 +148,7 @@ class _Trial:
 
     def fewest(self, worst: Sequence[str], precision: LayerPrecision) -> None:
         """Search how few of the worst layers must be raised, by doubling and then halving."""
-        low, high = 1, len(worst)
+        low, high = 1, len(worst) - 1  # all of them would be the float model
         while low <= high:
             count = (low + high) // 2 if self._found(precision) else min(2 * low, high)
             layers = dict.fromkeys(worst[:count], precision)
@@ -174,10 +175,8 @@ class _Trial:
         return any(self.keeps(mix) and precision in mix.layers.values() for mix in self.tried)
 
     def _ceiling(self) -> float:
-        """Return what a mix must cost less than: the cheapest found, and the float model."""
-        return min(
-            [self._times["fp32"], *(mix.predicted_ms for mix in self.tried if self.keeps(mix))]
-        )
+        """Return what a mix must cost less than: the cheapest that was found."""
+        return min((mix.predicted_ms for mix in self.tried if self.keeps(mix)), default=inf)
 
     def _predicted(self, layers: Mapping[str, LayerPrecision]) -> float:
         return sum(
@@ -189,11 +188,11 @@ def sensitivities_of(search: Search) -> tuple[Sensitivity, ...]:
     """Return what each layer costs at the output when it alone is int8, the worst first."""
     twin = search.twin
     samples = list(islice(search.samples(), _SAMPLES))
-    wanted = _outputs(twin.content, samples)
+    wanted = _outputs(twin.reference(), samples)
     power = sum(float((array**2).sum()) for array in wanted)
     layers = [
         (name, kind)
-        for name, kind, precision in twin.quantize("int8").operators
+        for name, kind, precision in twin.quantize("int8", {}).operators
         if precision == "int8" and OPERATORS[kind].output != "input"
     ]
     found = []

@@ -269,8 +269,8 @@ def _missed_budget(recipe: Recipe, comparison: Comparison) -> str | None:
         f"{format_metric(accuracy.metric, accuracy.converted)}; a drop of at most "
         f"{format_metric(accuracy.metric, recipe.max_drop)} is allowed"
         + (
-            ", which no mix of precisions keeps that is faster than fp32: this is the best of "
-            "those tried; allow more, choose fp32, or train with edgekit qat"
+            ", which no mix of int8, int16x8 and fp32 layers keeps: this is the best of those "
+            "tried; allow more, choose fp32, or train with edgekit qat"
             if recipe.precision == "auto"
             else ": try more or better calibration data, precision auto, or a higher one"
         )
