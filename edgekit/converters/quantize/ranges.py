@@ -23,6 +23,7 @@ Scheme = Literal["litert", "tensorrt"]
 Observer = Literal["minmax", "percentile", "mse"]
 OBSERVERS: tuple[str, ...] = get_args(Observer)
 STEPS = 255
+NEGLIGIBLE = 0.01  # of a step
 _LIMIT_BYTES = 64 << 20
 
 
@@ -47,12 +48,15 @@ def int8_grid(found: Range) -> tuple[float, int]:
 
     Zero must be a step. TensorFlow moves the steps by up to half of one for that, which clips an
     end, and puts pixels that were scaled to -1..1 half way between two steps, all of them. Here
-    the step grows a little instead (0.4 % for -1..1), so both ends stay on the grid.
+    the step grows a little instead (0.4 % for -1..1, at most 1.1 %), so both ends stay on the grid.
     """
     low, high = min(0.0, found.min), max(0.0, found.max)
     if low == high:
         return 1.0, 128
-    zero = min(max(round(-low * STEPS / (high - low)), 0), STEPS)
+    # Towards the middle: a short end of 1.4 steps takes two, not one of 1.4 times the size.
+    exact = -low * STEPS / (high - low)
+    near = math.ceil(exact - NEGLIGIBLE) if exact <= STEPS / 2 else math.floor(exact + NEGLIGIBLE)
+    zero = min(max(near, 0), STEPS)
     below = -low / zero if zero else 0.0
     above = high / (STEPS - zero) if zero < STEPS else 0.0
     return max(below, above), zero

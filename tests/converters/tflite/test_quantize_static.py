@@ -109,6 +109,15 @@ def test_a_grid_holds_zero_and_its_range_to_half_a_step(one, other, dtype, schem
     assert np.abs(back - values).max() <= grid.scale * 1.01
 
 
+@given(st.floats(0, 1e3), st.floats(1e-3, 1e3))
+def test_both_ends_stay_on_an_int8_grid_that_is_hardly_coarser(below, above):
+    grid = grid_of(Range(-below, above), "int8")
+    step = (below + above) / 255
+    assert grid.scale <= 1.011 * step
+    lowest, highest = ((end - grid.zero_point) * grid.scale for end in (-128, 127))
+    assert lowest <= -below + 0.011 * step and highest >= above - 0.011 * step
+
+
 @given(st.integers(0, 2**32 - 1), st.floats(-30, 10), st.floats(-30, 10), st.booleans())
 def test_weights_are_within_half_a_step_and_fit_the_kernels(seed, log_gain, log_out, has_bias):
     rng = np.random.default_rng(seed)

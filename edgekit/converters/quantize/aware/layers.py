@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit.converters.quantize.aware.placement import LEAST_WIDTH, range_on
 from edgekit.converters.quantize.linear import is_depthwise, kind_of, output_axes
-from edgekit.converters.quantize.ranges import STEPS, Range, Scheme
+from edgekit.converters.quantize.ranges import NEGLIGIBLE, STEPS, Range, Scheme
 from edgekit.errors import require
 
 keras: Any = require("keras", "convert")
@@ -88,7 +88,9 @@ class FakeQuantize(keras.layers.Layer):  # type: ignore[misc]
             step = ops.maximum(ops.maximum(-lowest, highest), LEAST_WIDTH) / 127
             return -128 * step, 127 * step
         highest = ops.maximum(highest, lowest + LEAST_WIDTH)
-        zero = ops.round(-lowest * STEPS / (highest - lowest))
+        exact = -lowest * STEPS / (highest - lowest)
+        up, down = ops.ceil(exact - NEGLIGIBLE), ops.floor(exact + NEGLIGIBLE)
+        zero = ops.where(exact <= STEPS / 2, up, down)
         below = -lowest / ops.maximum(zero, 1.0)
         above = highest / ops.maximum(STEPS - zero, 1.0)
         step = ops.maximum(ops.where(zero > 0, below, 0.0), ops.where(zero < STEPS, above, 0.0))
