@@ -166,10 +166,10 @@ def _mix_rows(budget: dict[str, Any]) -> list[tuple[str, str]]:
     raised = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
     return [
         ("layers not int8", raised or "none"),
-        ("one inference, predicted", f"{chosen['predicted_ms']:.2f} ms"),
-        ("one inference in int8, in fp32", f"{budget['int8_ms']:.2f}, {budget['fp32_ms']:.2f} ms"),
+        ("one inference, predicted", f"{chosen['predicted_ms']:.3g} ms"),
+        ("one inference in int8, in fp32", f"{budget['int8_ms']:.3g}, {budget['fp32_ms']:.3g} ms"),
         *(
-            [("one inference, measured here", f"{chosen['measured_ms']:.2f} ms")]
+            [("one inference, measured here", f"{chosen['measured_ms']:.3g} ms")]
             if chosen["measured_ms"] is not None
             else []
         ),

@@ -284,7 +284,7 @@ def _budget_notes(budget: Budget | None) -> tuple[str, ...]:
     if measured_ms < budget.fp32_ms:
         return ()
     return (
-        f"the mix takes {measured_ms:.2f} ms here and fp32 {budget.fp32_ms:.2f} ms: on this "
+        f"the mix takes {measured_ms:.3g} ms here and fp32 {budget.fp32_ms:.3g} ms: on this "
         "machine it saves memory only",
     )
 
