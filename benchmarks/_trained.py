@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._subjects import RESULTS
+from benchmarks._twins import BATCH
+from benchmarks._twins import mobilenet as mobilenet_twin
 
 Array = NDArray[Any]
 _TEMPERATURE = 2.0
-_BATCH = 64
 _BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1))
 
 
@@ -82,6 +83,21 @@ def mobilenet_v2_224(cifar: Path, steps: int) -> Path:
     return _kept(f"mobilenet_v2_224_{steps}_steps", make)
 
 
+def narrow_mobilenet(cifar: Path, steps: int) -> Path:
+    """Return `_twins.mobilenet`, which takes pictures -1..1, as a `.keras` file."""
+
+    def make() -> Any:
+        import keras
+
+        keras.utils.set_random_seed(0)
+        model, picture = mobilenet_twin(keras), keras.Input((32, 32, 3))
+        signed = keras.layers.Rescaling(1 / 127.5, -1)(picture)
+        _learn(keras.Model(picture, model(signed)), cifar, steps, 0)
+        return model
+
+    return _kept(f"narrow_mobilenet_{steps}_steps", make)
+
+
 def upscaled(pictures: Array) -> Array:
     """Return pictures [n, h, w, 3], uint8, as [n, 224, 224, 3]."""
     return np.array([cv2.resize(picture, (224, 224)) for picture in pictures])
@@ -123,28 +139,29 @@ def _mobilenet_v2(side: int) -> Any:
     return model
 
 
-def _learn(model: Any, cifar: Path, steps: int, seed: int, rate: float = 3e-3) -> None:
-    """Train `model`, which takes pictures 0..255 and gives logits, to answer as the teacher."""
-    import keras
-
+def lessons(cifar: Path, seed: int) -> Iterator[tuple[Array, Array]]:
+    """Yield what to learn without end: 64 pictures 0..255, float32, and the teacher's answers."""
     pictures = np.load(cifar)["x_train"]
     answers = teacher(cifar)
     random = np.random.default_rng(seed)
+    while True:
+        order = random.permutation(len(pictures))
+        for start in range(0, len(order) - BATCH + 1, BATCH):
+            moved = _moved(pictures[order[start : start + BATCH]], random).astype(np.float32)
+            softened = np.asarray(answers([moved], training=False)) ** (1 / _TEMPERATURE)
+            yield moved, softened / softened.sum(axis=1, keepdims=True)
 
-    def batches() -> Iterator[tuple[Array, Array]]:
-        while True:
-            order = random.permutation(len(pictures))
-            for start in range(0, len(order) - _BATCH + 1, _BATCH):
-                moved = _moved(pictures[order[start : start + _BATCH]], random).astype(np.float32)
-                softened = np.asarray(answers([moved], training=False)) ** (1 / _TEMPERATURE)
-                yield moved, softened / softened.sum(axis=1, keepdims=True)
+
+def _learn(model: Any, cifar: Path, steps: int, seed: int, rate: float = 3e-3) -> None:
+    """Train `model`, which takes pictures 0..255 and gives logits, to answer as the teacher."""
+    import keras
 
     model.compile(
         keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(rate, steps), 0.02),
         keras.losses.CategoricalCrossentropy(from_logits=True),
         jit_compile=False,
     )
-    model.fit(batches(), steps_per_epoch=steps, shuffle=False, verbose=0)
+    model.fit(lessons(cifar, seed), steps_per_epoch=steps, shuffle=False, verbose=0)
 
 
 def _moved(pictures: Array, random: np.random.Generator) -> Array:
