@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = sorted(file.stem for file in (ROOT / "benchmarks").glob("[!_]*.py"))
 
-# Both convert several networks; the others take seconds.
-SLOW = ("conversion", "quantization")
+# They convert several networks, or train them; the others take seconds.
+SLOW = ("conversion", "quantization", "training")
 
 needs_runtime = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("cv2", "ai_edge_litert")),
@@ -64,6 +64,30 @@ def test_a_peer_that_is_not_installed_is_named(monkeypatch, capsys):
     told = capsys.readouterr().out
     assert "Other is left out, since no_such_package is not installed" in told
     assert "pip install -e '.[bench]'" in told
+
+
+@needs_runtime
+def test_tfmot_that_is_not_installed_is_named_and_may_be_elsewhere(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT)
+    training = importlib.import_module("benchmarks._training")
+    monkeypatch.setenv("EDGEKIT_TFMOT_PYTHON", "/elsewhere/bin/python")
+    assert training.peer_python() == "/elsewhere/bin/python"
+    monkeypatch.delenv("EDGEKIT_TFMOT_PYTHON")
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    assert training.peer_python() is None
+    told = capsys.readouterr().out
+    assert "tfmot is left out" in told and "EDGEKIT_TFMOT_PYTHON" in told
+
+
+@needs_runtime
+def test_a_route_that_fails_says_why(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT)
+    training = importlib.import_module("benchmarks._training")
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho no such package >&2\nexit 3\n", encoding="utf-8")
+    python.chmod(0o755)
+    with pytest.raises(RuntimeError, match="no such package"):
+        training.try_layers("tfmot", str(python))
 
 
 def test_a_benchmark_that_does_not_exist_is_refused_with_the_names_that_do():
