@@ -135,7 +135,7 @@ LAYERS: dict[str, Callable[[Library], Any]] = {
     "GlobalMaxPooling1D": _row(lambda layers: layers.GlobalMaxPooling1D()),
     "GlobalAveragePooling1D": _row(lambda layers: layers.GlobalAveragePooling1D()),
     "MaxPooling2D": _map(lambda layers: layers.MaxPooling2D()),
-    "AveragePooling2D": _map(lambda layers: layers.AveragePooling2D()),
+    "AveragePooling2D": _map(lambda layers: layers.AveragePooling2D(2)),
     "GlobalMaxPooling2D": _map(lambda layers: layers.GlobalMaxPooling2D()),
     "GlobalAveragePooling2D": _map(lambda layers: layers.GlobalAveragePooling2D()),
     "UpSampling2D": _map(lambda layers: layers.UpSampling2D()),
