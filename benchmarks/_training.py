@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -129,11 +129,11 @@ def _result(folder: Path, route: str, costs: list[Any]) -> Trained:
     )
 
 
-def try_layers(route: str, python: str) -> dict[str, bytes | str]:
-    """Return what a route makes of each layer type: its int8 `.tflite`, or why it refuses it."""
+def try_layers(route: str, python: str, layers: Sequence[str]) -> dict[str, bytes | str]:
+    """Return what a route makes of some of `LAYERS`: an int8 `.tflite`, or why it is refused."""
     with _process(python, "--layers", Path(route)) as process:
-        assert process.stdout is not None
-        lines = [json.loads(line) for line in process.stdout]
+        answers, _ = process.communicate("\n".join(layers))
+    lines = map(json.loads, answers.splitlines())
     return {
         line["layer"]: base64.b64decode(line["content"]) if "content" in line else line["refused"]
         for line in lines
@@ -157,25 +157,23 @@ def peer_python() -> str | None:
 
 @contextmanager
 def _process(python: str, route: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start a route; its end is awaited."""
+    """Start a route, and await its end when its standard input ends."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [python, "-m", _ROUTE, route, str(folder)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-        )
-        try:
-            yield process
-            process.communicate()
-        except BaseException:
-            process.kill()
-            process.communicate()
-            log.seek(0)
-            sys.stderr.write(log.read()[-4000:])
-            raise
+        ) as process:
+            try:
+                yield process
+            except BaseException:
+                process.kill()
+                log.seek(0)
+                sys.stderr.write(log.read()[-4000:])
+                raise
         if process.returncode != 0:
             log.seek(0)
             raise RuntimeError(f"{route} failed:\n{log.read()[-4000:]}")
@@ -189,5 +187,5 @@ def _ask(process: subprocess.Popen[str], line: str) -> Any:
         process.stdin.flush()
     answer = process.stdout.readline()
     if not answer:
-        raise RuntimeError(f"a training ended too early: {' '.join(map(str, process.args))}")
+        raise RuntimeError("a training ended too early; what it said is on standard error")
     return json.loads(answer)

@@ -5,7 +5,7 @@ neither Keras 3 nor EdgeKit. Everything else is in FOLDER, the same for all: the
 and its weights, and the pictures and answers in the order of the steps. Standard input holds a line
 FIRST LAST for each part of the training; its costs come back as a line of JSON. At the end
 ROUTE.npz holds what the model answers, and ROUTE.tflite is the int8 model. With `--layers`, each
-of `_twins.LAYERS` is made quantize-aware and int8 instead.
+of `_twins.LAYERS` that standard input names is made quantize-aware and int8 instead.
 """
 
 from __future__ import annotations
@@ -110,8 +110,9 @@ def _steps(model: Any, arrays: Any, first: int, last: int) -> Iterator[tuple[flo
 def _try_layers(name: str, answer: Any) -> None:
     """Answer with one line a layer type: why it is refused, or the size of its int8 model."""
     route, random = _Route(name), np.random.default_rng(0)
-    for layer, make in LAYERS.items():
-        source = make(route.keras)
+    for line in sys.stdin:
+        layer = line.strip()
+        source = LAYERS[layer](route.keras)
         pictures = random.uniform(-1, 1, (32, *source.input_shape[1:])).astype(np.float32)
         try:
             model = route.aware(source, pictures, None)

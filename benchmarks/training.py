@@ -50,6 +50,7 @@ _SIGMA = 1.5
 _CALIBRATION = 16
 _FLOAT_STEPS = {"tiny": 30, "normal": 2000, "full": 2000}
 _STEPS = {"tiny": 4, "normal": 400, "full": 1200}
+_TEST = {"tiny": 100, "normal": 2000, "full": 2000}
 _BRIEF_STEPS = {"tiny": 4, "normal": 100, "full": 300}
 
 
@@ -68,13 +69,13 @@ def measure(effort: Effort) -> list[Row]:
     )
     for task in tasks:
         rows += _parity_rows(task, train_in_turns(task, {"ours": sys.executable})["ours"])
-    return rows + _layer_rows(peer)
+    return rows + _layer_rows(peer, effort)
 
 
 def _regained_rows(cifar: Path, effort: Effort, peer: str | None) -> list[Row]:
     """Return the rows of the network that loses by post-training quantization."""
     data = np.load(cifar)
-    labels = data["y_test"]
+    labels = data["y_test"][: _TEST[effort]]
     source = uneven(_source(cifar, effort), _SIGMA, signed(data["x_calib"]), largest=6.0)
     pictures, answers = zip(*islice(lessons(cifar, seed=1), _STEPS[effort]), strict=True)
     chosen = np.linspace(0, len(data["x_calib"]) - 1, _CALIBRATION).round().astype(int)
@@ -84,7 +85,7 @@ def _regained_rows(cifar: Path, effort: Effort, peer: str | None) -> list[Row]:
         np.concatenate(pictures).astype(np.uint8),
         np.concatenate(answers),
         data["x_calib"][chosen],
-        data["x_test"],
+        data["x_test"][: _TEST[effort]],
     )
     routes = {"float": sys.executable, "ours": sys.executable}
     if peer is not None:
@@ -136,7 +137,7 @@ def _pictures_task(network: str, weights: list[Array], cifar: Path, effort: Effo
         np.concatenate(pictures).astype(np.uint8),
         np.concatenate(answers),
         data["x_calib"][:128],
-        data["x_test"],
+        data["x_test"][: _TEST[effort]],
     )
 
 
@@ -208,29 +209,23 @@ def _cost_rows(found: dict[str, Trained]) -> list[Row]:
     return rows
 
 
-def _layer_rows(peer: str | None) -> list[Row]:
-    """Return the share of layer types that become int8; the others are named."""
+def _layer_rows(peer: str | None, effort: Effort) -> list[Row]:
+    """Return the share of layer types that become int8, and a row for each other one."""
     rows = []
+    tried = list(LAYERS)[:: 8 if effort == "tiny" else 1]
     for name, python in (("ours", sys.executable), ("tfmot", peer)):
         if python is None:
             continue
-        made = try_layers(name, python)
-        refused = [layer for layer in LAYERS if isinstance(made.get(layer, ""), str)]
-        mixed = [
-            layer
-            for layer, content in made.items()
-            if isinstance(content, bytes) and _float_share(content) > 0
-        ]
-        told = [
-            f"{why} {', '.join(layers)}"
-            for why, layers in (("refuses", refused), ("keeps floats in", mixed))
-            if layers
-        ]
-        share = 100 * (1 - len({*refused, *mixed}) / len(LAYERS))
-        title = f"layer types that become int8, {name}"
-        rows.append(
-            _row("; ".join([title, *told]), share, at_least=100 if name == "ours" else None)
-        )
+        failed = {}
+        for layer, made in try_layers(name, python, tried).items():
+            if isinstance(made, str):
+                failed[layer] = "refused"
+            elif _float_share(made) > 0:
+                failed[layer] = "keeps floats"
+        share = 100 * (1 - len(failed) / len(tried))
+        limit = 100 if name == "ours" else None
+        rows.append(_row(f"layer types that become int8, {name}", share, at_least=limit))
+        rows += [_row(f"{layer}, {name}: {why}", 0) for layer, why in failed.items()]
     return rows
 
 

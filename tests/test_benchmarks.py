@@ -87,7 +87,7 @@ def test_a_route_that_fails_says_why(monkeypatch, tmp_path):
     python.write_text("#!/bin/sh\necho no such package >&2\nexit 3\n", encoding="utf-8")
     python.chmod(0o755)
     with pytest.raises(RuntimeError, match="no such package"):
-        training.try_layers("tfmot", str(python))
+        training.try_layers("tfmot", str(python), ["Conv2D"])
 
 
 def test_a_benchmark_that_does_not_exist_is_refused_with_the_names_that_do():
