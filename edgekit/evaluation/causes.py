@@ -95,9 +95,18 @@ def _falls(layers: Sequence[Measured]) -> list[float]:
         for source in layer.inputs:
             consumers[source].append(number)
     kept = [_snr_db(layer) for layer in layers]
+    # Nor does a steep layer recover what came in: shares near 1/n hide the errors of their logits.
+    reached = [
+        min(layer.meter.snr_db, *(layers[source].meter.snr_db for source in layer.inputs))
+        if layer.operator in _STEEP and layer.inputs
+        else layer.meter.snr_db
+        for layer in layers
+    ]
     for number in reversed(range(len(layers))):
         if consumers[number] and not layers[number].is_output:
-            kept[number] = max(kept[number], min(kept[later] for later in consumers[number]))
+            later = min(reached[consumer] for consumer in consumers[number])
+            kept[number] = max(kept[number], later)
+            reached[number] = max(reached[number], later)
     return [
         min([GOOD_SNR_DB, *(layers[source].meter.snr_db for source in layer.inputs)]) - kept[number]
         for number, layer in enumerate(layers)

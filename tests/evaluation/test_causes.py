@@ -99,6 +99,14 @@ def test_a_range_that_is_too_narrow_is_clipping(layer, tmp_path):
     assert "of its values lie beyond its range" in bad.why
 
 
+def test_a_softmax_at_the_end_hides_no_bad_layer(tmp_path):
+    plain = network()
+    model = keras.Model(plain.inputs, layers.Softmax(name="shares")(plain.outputs[0]))
+    bad = diagnosed(model, tmp_path, {"two_": 0.2}).first_bad
+    assert is_layer(bad, "two")
+    assert bad.cause == "clipping"
+
+
 def test_a_clipped_last_layer_is_clipping_and_ties_answers(tmp_path):
     comparison = diagnosed(network(), tmp_path, {"Identity": 0.25})
     bad = comparison.first_bad
