@@ -37,10 +37,13 @@ def synthetic(preprocess: Preprocess, inputs: Sequence[TensorSpec], count: int) 
 
     def read(index: int) -> Sample:
         random = np.random.default_rng(index)
-        if preprocess.size is not None and len(inputs) == 1:
-            return _picture(random, *preprocess.size)
-        tensors = tuple(_tensor(random, spec) for spec in inputs)
-        return tensors if len(tensors) > 1 else tensors[0]
+        parts = tuple(
+            _picture(random, *preprocess.size)
+            if preprocess.size is not None and spec is inputs[0]
+            else _tensor(random, spec)
+            for spec in inputs
+        )
+        return parts if len(parts) > 1 else parts[0]
 
     digest = hashlib.sha256(f"synthetic {count} {inputs}".encode()).hexdigest()
     return Dataset("synthetic samples", count, read, None, (), digest)

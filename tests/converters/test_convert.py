@@ -349,3 +349,12 @@ def test_axes_of_size_one_do_not_matter_and_other_shapes_name_the_sample(classif
         DataError, match=r"the array, sample 0: the model's input 'x' takes \[49, 10\]"
     ):
         list(model_inputs(other, preprocess, [spec]))
+
+
+def test_seeded_samples_of_several_inputs_begin_with_a_picture():
+    picture = TensorSpec("picture", (1, 8, 8, 3), "float32")
+    vector = TensorSpec("vector", (1, 5), "float32")
+    preprocess = Preprocess.parse("unit").for_input(picture)
+    (first, second), *_ = synthetic(preprocess, [picture, vector], 2)
+    assert (first.dtype, first.shape) == (np.uint8, (8, 8, 3))
+    assert (second.dtype, second.shape) == (np.float32, (5,))
