@@ -25,6 +25,7 @@ OBSERVERS: tuple[str, ...] = get_args(Observer)
 STEPS = 255
 NEGLIGIBLE = 0.01  # of a step
 _LIMIT_BYTES = 64 << 20
+_LARGEST = 1e30
 
 
 class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,10 +102,10 @@ def decode_ranges(content: bytes, where: str) -> RangeTable:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise DataError(f"{where} is no range table: {error}") from error
     for name, found in table.tensors.items():
-        if not (math.isfinite(found.min) and math.isfinite(found.max)) or found.min > found.max:
+        if not -_LARGEST <= found.min <= found.max <= _LARGEST:
             raise DataError(
-                f"{where}: the range of {name[:80]!r} must be finite with min <= max; got "
-                f"{found.min} to {found.max}"
+                f"{where}: the range of {name[:80]!r} must be finite, within ±{_LARGEST:g}, with "
+                f"min <= max; got {found.min} to {found.max}"
             )
     return table
 

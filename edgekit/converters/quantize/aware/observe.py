@@ -136,4 +136,10 @@ class _Reader:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise DataError(f"`calibration` for the input {tensor.name} holds NaN or infinity")
             arrays.append(array)
+        if len({len(array) for array in arrays}) > 1:
+            counts = [
+                f"{len(array)} for {tensor.name}"
+                for tensor, array in zip(self._inputs, arrays, strict=True)
+            ]
+            raise DataError(f"`calibration` has {', '.join(counts)}; give as many for each input")
         return arrays
