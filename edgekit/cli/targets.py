@@ -12,9 +12,9 @@ def command(json: Json = None) -> None:
     """List the devices that convert --target knows."""
     known = {name: read_target(name) for name in target_names()}
     rows = [
-        (name, t.title, t.architecture, ", ".join(t.formats), ", ".join(t.precisions), t.verified)
+        (name, t.title, t.architecture, ", ".join(t.formats), t.verified)
         for name, t in known.items()
     ]
-    columns = ("target", "device", "architecture", "formats", "precisions", "verified")
+    columns = ("target", "device", "architecture", "formats", "verified")
     print_table("targets", columns, rows, json, numbers=False)
     print_json({name: msgspec.to_builtins(target) for name, target in known.items()}, json)

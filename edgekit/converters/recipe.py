@@ -58,10 +58,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.task is not None:
             expect_one_of("task", self.task, TASKS)
         if self.target is not None:
-            profile = targets.read_target(self.target)
-            if self.precision not in profile.precisions:
+            runs = targets.read_target(self.target).precisions("litert")  # all that is written yet
+            if self.precision not in runs:
                 raise UsageError(
-                    f"`target` {self.target} runs {', '.join(profile.precisions)}; "
+                    f"`target` {self.target} runs {', '.join(runs)}; "
                     f"got `precision` {self.precision!r}"
                 )
         if self.max_drop is not None and not 0 <= self.max_drop <= 1:

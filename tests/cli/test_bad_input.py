@@ -139,7 +139,7 @@ def told(place, capsys):
             "convert good.tflite -o x.edgekit --precision int4",
             "fp32, fp16, dynamic, int8, int16x8, auto; got",
         ),
-        ("convert good.tflite -o x.edgekit --target toaster", "must be one of raspberry-pi-4"),
+        ("convert good.tflite -o x.edgekit --target toaster", "must be one of jetson-agx-orin"),
         ("convert good.tflite -o x.edgekit --task juggling", "classification, segmentation"),
         ("convert good.tflite -o x.edgekit --preprocess magic", "raw, unit, signed"),
         ("convert good.tflite -o x.edgekit --preprocess keras:magic", "must be one of"),
