@@ -33,7 +33,7 @@ def default(model: Path, samples: Any) -> bytes:
 
 
 def _edgekit(model: Path, samples: Any, **settings: Any) -> bytes:
-    from edgekit.converters.litert import emit
+    from edgekit.converters.formats.litert import emit
     from edgekit.converters.sources import open_source
 
     source = open_source(model, scratch=model.parent)

@@ -24,7 +24,7 @@ Answers = Callable[[Array], Array]
 
 def edgekit(model: Any, calibration: Array) -> Answers:
     """Quantize as `edgekit.convert` does, without its comparison and report."""
-    from edgekit.converters.litert import emit
+    from edgekit.converters.formats.litert import emit
     from edgekit.converters.sources import open_source
 
     source = open_source(model, scratch=Path())  # a model in memory writes nothing there

@@ -62,7 +62,7 @@ class _Route:
     def int8(self, model: Any) -> bytes:
         """Return the int8 `.tflite` of what `aware` gave."""
         if self.name == "ours":
-            from edgekit.converters.litert import emit
+            from edgekit.converters.formats.litert import emit
             from edgekit.converters.sources import open_source
 
             return emit(open_source(model, scratch=Path()), "int8", None, int8_steps=()).content

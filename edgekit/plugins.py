@@ -1,7 +1,7 @@
 """Parts that are added by writing one file: found by file name, imported only when used.
 
-A backend, camera source, sink or verb is a module in its kind's package; the file's name is its
-name everywhere. Other packages add theirs through one entry-point group a kind.
+A backend, camera source, sink, model format or verb is a module in its kind's package; the file's
+name is its name everywhere. Other packages add theirs through one entry-point group a kind.
 """
 
 from importlib import import_module
@@ -17,6 +17,7 @@ _KINDS = {
     "backend": ("runtime.backends", "edgekit.backends"),
     "camera": ("runtime.camera", "edgekit.cameras"),
     "sink": ("runtime.sinks", "edgekit.sinks"),
+    "format": ("converters.formats", "edgekit.formats"),
 }
 
 

@@ -15,12 +15,18 @@ from edgekit.errors import CheckFailed, InputError, UsageError
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help=".keras, .h5, SavedModel folder or float .tflite.")],
+    model: Annotated[Path, typer.Argument(help=".keras, .h5, SavedModel, float .tflite or .onnx.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="NAME.edgekit", help="The bundle to write.")
     ],
     precision: Annotated[
-        str | None, typer.Option(help="fp32 (default), fp16, dynamic, int8, int16x8 or auto.")
+        str | None,
+        typer.Option(
+            help="fp32, fp16, dynamic, int8, int16x8 or auto; else the target's best, or fp32."
+        ),
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="litert or onnx; else the target's best.")
     ] = None,
     target: Annotated[str | None, typer.Option(help="Device; see edgekit targets.")] = None,
     data: Annotated[
@@ -84,6 +90,7 @@ def command(
     settings: dict[str, Any] = read_recipe(recipe) if recipe is not None else {}
     given = {
         "precision": precision,
+        "format": format_,
         "target": target,
         "data": data,
         "eval_data": eval_data,
@@ -102,7 +109,7 @@ def command(
     complete = recipe_of(settings).check()
     if not model.exists():
         raise InputError(
-            f"no such model: {model}; expected .keras, .h5, a SavedModel folder or .tflite"
+            f"no such model: {model}; expected .keras, .h5, a SavedModel folder, .tflite or .onnx"
         )
     if json is not None and json != "-" and Path(json).resolve() == output.resolve():
         raise UsageError(f"`json` and `output` are both {output}")
@@ -140,7 +147,7 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
     parity, accuracy = summary["parity"], summary["accuracy"]
     rows = [
-        ("precision", summary["precision"]),
+        ("format, precision", f"{summary['format']}, {summary['precision']}"),
         ("model size", f"{summary['size_bytes'] / 1000:.1f} kB"),
         ("parity with the source", f"{parity['snr_db']:.1f} dB, n = {parity['n']}"),
         ("largest difference", f"{parity['max_abs']:.3g}"),

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from edgekit.bundle import Golden, Manifest, Provenance
 from edgekit.data import Dataset
 from edgekit.golden import GoldenSample
-from edgekit.runtime.backends.litert import Backend
+from edgekit.runtime.backends import Backend
 from edgekit.runtime.model import Model
 from edgekit.runtime.postprocess import to_json
 from edgekit.specs import Postprocess, Preprocess, Task, TensorSpec
 
-MODEL_FILE = "model.tflite"
 _TOOLS = (
     "edgekit",
     "tensorflow",
@@ -28,6 +27,9 @@ _TOOLS = (
     "tf_keras",
     "ai-edge-litert",
     "ai-edge-quantizer",
+    "onnx",
+    "onnxruntime",
+    "tf2onnx",
     "numpy",
 )
 
@@ -110,6 +112,8 @@ def golden_samples(model: Model, data: Dataset, keep_frames: bool) -> list[Golde
 def draft_manifest(
     backend: Backend,
     *,
+    format: str,  # noqa: A002
+    model_file: str,
     task: Task,
     precision: str,
     preprocess: Preprocess,
@@ -122,9 +126,9 @@ def draft_manifest(
     """Return the manifest of a bundle that has not been measured yet."""
     return Manifest(
         task=task,
-        format="litert",
+        format=format,
         precision=precision,
-        model=MODEL_FILE,
+        model=model_file,
         inputs=backend.inputs,
         outputs=backend.outputs,
         preprocess=preprocess,

@@ -18,8 +18,9 @@ import numpy as np
 
 from edgekit.bundle import Fallback
 from edgekit.converters.isolated import Progress
+from edgekit.converters.observe import Samples
 from edgekit.converters.sources.tflite import open_interpreter
-from edgekit.converters.static import FloatTwin, Samples
+from edgekit.converters.static import FloatTwin
 from edgekit.converters.tflite.flatbuffer import kinds_of, size_of, unpack
 from edgekit.converters.tflite.operators import OPERATORS
 from edgekit.converters.tflite.plan import LayerPrecision

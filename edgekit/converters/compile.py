@@ -10,16 +10,16 @@ from typing import Any
 
 import msgspec
 
+from edgekit import plugins
 from edgekit.bundle import Bundle, Manifest
-from edgekit.converters import litert
 from edgekit.converters.assemble import (
-    MODEL_FILE,
     draft_manifest,
     guess_postprocess,
     guess_task,
     provenance_of,
 )
 from edgekit.converters.budget import Budget, Search, meet_budget
+from edgekit.converters.formats import Emitted
 from edgekit.converters.isolated import Progress
 from edgekit.converters.job import GOLDEN_SAMPLES, Job
 from edgekit.converters.quantize.ranges import read_ranges
@@ -27,15 +27,14 @@ from edgekit.converters.samples import model_inputs
 from edgekit.converters.tflite.quantize_static import Quantized
 from edgekit.errors import ModelError, UsageError
 from edgekit.evaluation.evaluate import evaluate, evaluate_reference
-from edgekit.runtime.backends import default_threads
-from edgekit.runtime.backends.litert import Backend
+from edgekit.runtime.backends import Backend, default_threads
 from edgekit.runtime.model import Model
 from edgekit.specs import class_count
 
 
 def compile_model(
     job: Job, model: Any, scratch: Path, on_progress: Progress
-) -> tuple[litert.Emitted, Budget | None]:
+) -> tuple[Emitted, Budget | None]:
     """Return the compiled model, and how its mix of precisions was found if it has one.
 
     Args:
@@ -49,11 +48,11 @@ def compile_model(
         UsageError: settings that cannot be together.
     """
     recipe = job.recipe
-    on_progress(f"compiling to {recipe.precision}", 0, 0)
-    is_auto = recipe.precision == "auto"
-    emitted = litert.emit(
+    on_progress(f"compiling to {job.format} {job.precision}", 0, 0)
+    is_auto = job.precision == "auto"
+    emitted = plugins.load("format", job.format).emit(
         job.source,
-        "int8" if is_auto else recipe.precision,
+        "int8" if is_auto else job.precision,
         job.calibration_inputs(),
         on_progress,
         recipe.int8_steps,
@@ -64,8 +63,8 @@ def compile_model(
 
 
 def _mixed(
-    job: Job, model: Any, emitted: litert.Emitted, scratch: Path, on_progress: Progress
-) -> tuple[litert.Emitted, Budget]:
+    job: Job, model: Any, emitted: Emitted, scratch: Path, on_progress: Progress
+) -> tuple[Emitted, Budget]:
     twin, samples, evaluation = emitted.twin, job.calibration_inputs(), job.evaluation
     if twin is None:
         raise ModelError(
@@ -90,22 +89,24 @@ def _mixed(
         emitted,
         content=quantized.content,
         fallbacks=quantized.fallbacks,
+        table=table,
         twin=twin.with_table(table),
     )
     return done, budget
 
 
 @contextmanager
-def opened(job: Job, model: Any, emitted: litert.Emitted, scratch: Path) -> Iterator[Model]:
+def opened(job: Job, model: Any, emitted: Emitted, scratch: Path) -> Iterator[Model]:
     """Open a compiled model as the bundle that it will be."""
-    file = scratch / MODEL_FILE
+    module = plugins.load("format", job.format)
+    file = scratch / module.MODEL_FILE
     file.write_bytes(emitted.content)
-    with Backend(file, default_threads()) as backend:
-        draft = _draft(job, model, backend, emitted)
-        yield Model(Bundle(scratch, draft, job.labels), backend, "litert")
+    with plugins.load("backend", module.BACKEND).Backend(file, default_threads()) as backend:
+        draft = _draft(job, model, backend, emitted, file.name)
+        yield Model(Bundle(scratch, draft, job.labels), backend, module.BACKEND)
 
 
-def _draft(job: Job, model: Any, backend: Backend, emitted: litert.Emitted) -> Manifest:
+def _draft(job: Job, model: Any, backend: Backend, emitted: Emitted, model_file: str) -> Manifest:
     few = islice(model_inputs(job.samples, job.preprocess, job.source.inputs), GOLDEN_SAMPLES)
     outputs = [job.source.predict(inputs)[0] for inputs in few]
     labelled = next((d.labels for d in (job.evaluation, job.calibration) if d is not None), None)
@@ -119,8 +120,10 @@ def _draft(job: Job, model: Any, backend: Backend, emitted: litert.Emitted) -> M
         )
     return draft_manifest(
         backend,
+        format=job.format,
+        model_file=model_file,
         task=task,
-        precision=job.recipe.precision,
+        precision=job.precision,
         preprocess=job.preprocess,
         postprocess=guess_postprocess(task, classes, spec, outputs),
         target=job.recipe.target,

@@ -20,20 +20,20 @@ from edgekit.bundle import (
     read_bundle,
     write_bundle,
 )
-from edgekit.converters.assemble import MODEL_FILE, golden_samples
+from edgekit.converters.assemble import golden_samples
 from edgekit.converters.audit import ENOUGH_SAMPLES, range_finding, unstable_ranges
 from edgekit.converters.budget import Budget
 from edgekit.converters.compile import compile_model, opened
+from edgekit.converters.formats import Emitted
 from edgekit.converters.isolated import Progress
 from edgekit.converters.job import (
     GOLDEN_SAMPLES,
     LAYER_SAMPLES,
     PARITY_SAMPLES,
     Job,
-    check_settings,
     open_job,
+    resolve,
 )
-from edgekit.converters.litert import Emitted
 from edgekit.converters.quantize import INT8_STEPS
 from edgekit.converters.quantize.ranges import FILE_NAME as RANGES_FILE
 from edgekit.converters.quantize.ranges import Observer
@@ -58,6 +58,7 @@ class ConversionSummary(msgspec.Struct, frozen=True):
     """What a conversion did and cost; `docs/json.md` describes the fields."""
 
     bundle: str
+    format: str
     precision: str
     size_bytes: int
     seconds: float
@@ -76,7 +77,8 @@ def convert(
     model: str | Path | keras.Model,
     out: str | Path,
     *,
-    precision: str = "fp32",
+    precision: str | None = None,
+    format: str | None = None,  # noqa: A002
     data: Any = None,
     eval_data: Any = None,
     preprocess: str | Preprocess | None = None,
@@ -97,17 +99,19 @@ def convert(
     """Convert a trained model to a bundle.
 
     Args:
-        model: a Keras model, or the path of a `.keras`, `.h5`, SavedModel folder or float
-            `.tflite`.
+        model: a Keras model, or the path of a `.keras`, `.h5`, SavedModel folder, float `.tflite`
+            or `.onnx`.
         out: the bundle's folder, NAME.edgekit.
         precision: fp32, fp16, dynamic, int8, int16x8 or auto; the last three need `data`, unless
-            the model comes from `quantize_aware`; auto needs `eval_data` and `max_drop` too.
+            the model comes from `quantize_aware`; auto needs `eval_data` and `max_drop` too. By
+            default the best that `target` runs and that can be had, or fp32.
+        format: litert or onnx; by default the best of `target`, or litert (onnx for an .onnx).
         data: calibration set: a path, an array [n, …], or an iterable of samples (RGB).
         eval_data: labelled set on which source and bundle are compared; also a pair (x, y).
         preprocess: how frames become the model's input: a preset, pairs, or a `Preprocess`.
         labels: class names, or the path of a file with one a line; by default those of the data.
         task: what the output means; by default told from its shape and values.
-        target: name of a device; by default any CPU that LiteRT runs on.
+        target: name of a device, which must be able to run the result.
         input_shape: fixes open dimensions, batch first: (1, 224, 224, 3).
         max_drop: largest loss of the task's metric: 0.005 or "0.5%" is half a percentage point.
         calibration_samples: most samples used for calibration, spread over the set.
@@ -131,6 +135,7 @@ def convert(
     recipe = recipe_of(
         {
             "precision": precision,
+            "format": format,
             "data": _path_of(data),
             "eval_data": _path_of(eval_data),
             "preprocess": preprocess.as_text()
@@ -194,7 +199,7 @@ def convert_with(
     """Convert `model` as `recipe` says; what can be refused early is refused early."""
     started_s = time.perf_counter()
     say = on_progress or (lambda phase, done, total: None)
-    check_settings(recipe.check(), model, data, eval_data)
+    recipe = resolve(recipe, model, data, eval_data)
     check_destination(out)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         scratch = Path(folder)
@@ -214,7 +219,8 @@ def convert_with(
             warnings += _range_warnings(emitted)
             summary = ConversionSummary(
                 bundle=str(out),
-                precision=recipe.precision,
+                format=job.format,
+                precision=job.precision,
                 size_bytes=len(emitted.content),
                 seconds=time.perf_counter() - started_s,
                 peak_rss_mb=peak_rss_mb(),
@@ -250,11 +256,10 @@ def _layers(job: Job, emitted: Emitted, compiled: Model, say: Progress) -> Layer
 
 def _range_warnings(emitted: Emitted) -> tuple[str, ...]:
     """Return what the audit says of ranges that single samples determine, as a few always do."""
-    twin = emitted.twin
-    if twin is None or twin.extremes is None or len(twin.extremes.low) < ENOUGH_SAMPLES:
+    seen = emitted.extremes
+    if seen is None or len(seen.low) < ENOUGH_SAMPLES:
         return ()
-    seen = twin.extremes
-    names = [twin.names[index] for index in seen.tensors]
+    names = list(seen.tensors)
     finding = range_finding(unstable_ranges(seen.low, seen.high, names), len(names))
     return () if finding is None else (finding.message,)
 
@@ -311,13 +316,13 @@ def _write(
     )
     report = conversion_report(manifest, summary, comparison, samples)
     files = {
-        MODEL_FILE: emitted.content,
+        manifest.model: emitted.content,
         "golden.npz": write_golden(samples),
         "report.json": msgspec.json.format(msgspec.json.encode(summary), indent=1),
         "report.html": render(report).encode(),
     }
-    if emitted.twin is not None:
-        files[RANGES_FILE] = emitted.twin.table.encode()
+    if emitted.table is not None:
+        files[RANGES_FILE] = emitted.table.encode()
     if job.labels:
         files["labels.txt"] = "".join(f"{label}\n" for label in job.labels).encode()
     write_bundle(out, manifest, files)

@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
+from edgekit import plugins
 from edgekit.converters.audit import audit
-from edgekit.converters.recipe import Recipe, read_labels
+from edgekit.converters.recipe import CALIBRATED, Recipe, read_labels
 from edgekit.converters.samples import model_inputs, subset, synthetic
 from edgekit.converters.sources import SourceModel, open_source
+from edgekit.converters.sources.onnx import OnnxSource
 from edgekit.converters.sources.tflite import TfliteSource
 from edgekit.data import Dataset, load_data
 from edgekit.errors import ModelError, UsageError
@@ -23,7 +25,6 @@ _CONFIG_LIMIT_BYTES = 64 << 20
 GOLDEN_SAMPLES = 4
 PARITY_SAMPLES = 64
 LAYER_SAMPLES = 16
-CALIBRATED_PRECISIONS = ("int8", "int16x8", "auto")
 NEEDS_DATA = (
     "needs `data`, a calibration set of real samples (100 to 500 are enough); nothing is "
     "calibrated on invented data"
@@ -31,7 +32,16 @@ NEEDS_DATA = (
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What a conversion works on, opened and checked."""
+    """What a conversion works on, opened and checked.
+
+    Attributes:
+        recipe: resolved.
+        source: fitted to the format.
+        preprocess: complete.
+        calibration: set that ranges come from.
+        evaluation: labelled set.
+        labels: class names.
+    """
 
     recipe: Recipe
     source: SourceModel
@@ -39,6 +49,16 @@ class Job(msgspec.Struct, frozen=True):
     calibration: Dataset | None
     evaluation: Dataset | None
     labels: tuple[str, ...]
+
+    @property
+    def format(self) -> str:
+        """What the model becomes, a module of `edgekit.converters.formats`."""
+        return self.recipe.format or "litert"
+
+    @property
+    def precision(self) -> str:
+        """In what precision."""
+        return self.recipe.precision or "fp32"
 
     @property
     def samples(self) -> Dataset:
@@ -63,14 +83,9 @@ class Job(msgspec.Struct, frozen=True):
     @property
     def calibrates(self) -> bool:
         """Whether ranges come from the calibration set; an int8 .tflite has its own already."""
-        is_done = (
-            isinstance(self.source, TfliteSource) and self.source.precision == self.recipe.precision
-        )
-        return (
-            self.calibration is not None
-            and self.recipe.precision in CALIBRATED_PRECISIONS
-            and not is_done
-        )
+        files = TfliteSource | OnnxSource
+        is_done = isinstance(self.source, files) and self.source.precision == self.precision
+        return self.calibration is not None and self.precision in CALIBRATED and not is_done
 
     def warnings(self, on_sample: Callable[[int, int], None] | None = None) -> tuple[str, ...]:
         """What the user should know before trusting the result; reads both sets.
@@ -105,10 +120,17 @@ class Job(msgspec.Struct, frozen=True):
         return tuple(found)
 
 
-def check_settings(recipe: Recipe, model: Any, data: Any, eval_data: Any) -> None:
-    """Raise `UsageError` for sets that are missing; nothing has been read yet."""
-    has_ranges = recipe.ranges is not None or _may_bring_ranges(model)
-    if recipe.precision in CALIBRATED_PRECISIONS and data is None and not has_ranges:
+def resolve(recipe: Recipe, model: Any, data: Any, eval_data: Any) -> Recipe:
+    """Return the recipe with its format and precision; nothing has been read yet.
+
+    Raises:
+        UsageError: settings that cannot be, or sets that are missing.
+    """
+    suffix = Path(model).suffix.lower() if isinstance(model, str | Path) else ""
+    brings_ranges = recipe.ranges is not None or _is_trained_for_integers(model)
+    recipe = recipe.resolved(suffix, can_calibrate=data is not None or brings_ranges)
+    has_ranges = brings_ranges or suffix in (".tflite", ".onnx")  # which may be int8 already
+    if recipe.precision in CALIBRATED and data is None and not has_ranges:
         raise UsageError(f"`precision` {recipe.precision} {NEEDS_DATA}")
     if recipe.precision == "auto" and eval_data is None:
         raise UsageError(
@@ -116,16 +138,17 @@ def check_settings(recipe: Recipe, model: Any, data: Any, eval_data: Any) -> Non
         )
     if recipe.max_drop is not None and eval_data is None:
         raise UsageError("`max_drop` needs `eval_data`, a labelled set to measure the drop on")
+    return recipe
 
 
-def _may_bring_ranges(model: Any) -> bool:
-    """Whether a model may be int8 already, or trained to become it; without opening it."""
+def _is_trained_for_integers(model: Any) -> bool:
+    """Whether a Keras model seems to bring its ranges; without opening it."""
     if not isinstance(model, str | Path):
         layers = getattr(model, "layers", ())
         return any(type(layer).__module__.startswith("edgekit.") for layer in layers)
     path = Path(model)
     if path.suffix.lower() != ".keras":
-        return path.suffix.lower() == ".tflite"
+        return False
     try:
         with zipfile.ZipFile(path) as archive, archive.open("config.json") as config:
             return b'"edgekit>' in config.read(_CONFIG_LIMIT_BYTES)
@@ -153,6 +176,7 @@ def open_job(
     source = open_source(
         model, scratch=scratch, input_shape=recipe.input_shape, custom_objects=custom_objects
     )
+    source = plugins.load("format", recipe.format or "litert").fitted(source)
     if not source.inputs[0].is_image and any(spec.is_image for spec in source.inputs[1:]):
         raise ModelError(
             "the model takes a picture, but not as its first input; build it with the picture "

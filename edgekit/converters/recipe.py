@@ -8,20 +8,27 @@ from typing import Any
 
 import msgspec
 
-from edgekit import targets
+from edgekit import plugins, targets
 from edgekit.bundle import read_bundle
 from edgekit.converters.quantize import INT8_STEPS
 from edgekit.converters.quantize.ranges import OBSERVERS, Observer
 from edgekit.errors import DataError, InputError, UsageError, expect_one_of
 from edgekit.specs import PRECISIONS, TASKS, Preprocess, Task
 
+CALIBRATED = ("int8", "int16x8", "auto")
+"""Precisions that need ranges."""
+_FORMATS_OF = {".tflite": ("litert",), ".onnx": ("onnx",)}
+
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to convert a model; `docs/converting.md` describes every setting.
 
     Attributes:
-        precision: see `edgekit.specs.Precision`.
-        target: name of a device, or None: any CPU that LiteRT runs on.
+        precision: see `edgekit.specs.Precision`; None: the best that `target` runs and that needs
+            no data that is not given, or fp32 without a target.
+        format: of the compiled model, a module of `edgekit.converters.formats`; None: the best of
+            `target` that the model can become, or LiteRT without a target (ONNX for .onnx).
+        target: name of a device, or None: whatever runs the format.
         data: calibration set, as `edgekit.data.load_data` takes it.
         eval_data: labelled evaluation set.
         preprocess: preset and pairs, as `Preprocess.parse` takes it; None: `raw`, with a warning.
@@ -37,7 +44,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         golden_frames: keep the raw frames of the golden samples in the bundle.
     """
 
-    precision: str = "fp32"
+    precision: str | None = None
+    format: str | None = None
     target: str | None = None
     data: str | None = None
     eval_data: str | None = None
@@ -54,16 +62,14 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def check(self) -> Recipe:
         """Return this, or raise `UsageError` for a setting that cannot be."""
-        expect_one_of("precision", self.precision, PRECISIONS)
+        if self.precision is not None:
+            expect_one_of("precision", self.precision, PRECISIONS)
         if self.task is not None:
             expect_one_of("task", self.task, TASKS)
+        if self.format is not None:
+            expect_one_of("format", self.format, plugins.names("format"))
         if self.target is not None:
-            runs = targets.read_target(self.target).precisions("litert")  # all that is written yet
-            if self.precision not in runs:
-                raise UsageError(
-                    f"`target` {self.target} runs {', '.join(runs)}; "
-                    f"got `precision` {self.precision!r}"
-                )
+            targets.read_target(self.target)
         if self.max_drop is not None and not 0 <= self.max_drop <= 1:
             raise UsageError(f"`max_drop` must be 0%..100%; got {self.max_drop}")
         if self.calibration_samples < 1:
@@ -87,6 +93,38 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.preprocess is not None:
             Preprocess.parse(self.preprocess)
         return self
+
+    def resolved(self, suffix: str, can_calibrate: bool) -> Recipe:
+        """Return this, checked, with a format and a precision.
+
+        Args:
+            suffix: of the model's file, in lower case; empty for a model in memory or a folder.
+            can_calibrate: whether ranges are to be had, from data or with the model.
+
+        Raises:
+            UsageError: the model cannot become that, or the target does not run it.
+        """
+        self.check()
+        possible = _FORMATS_OF.get(suffix, tuple(plugins.names("format")))
+        device = None if self.target is None else targets.read_target(self.target)
+        offered = possible if device is None else device.formats
+        chosen = self.format or next((name for name in offered if name in possible), possible[0])
+        if chosen not in possible:
+            raise UsageError(f"a {suffix} becomes {' or '.join(possible)}; got `format` {chosen!r}")
+        precisions = plugins.load("format", chosen).PRECISIONS
+        runs = precisions if device is None else device.precisions(chosen)
+        precision = self.precision or "fp32"
+        if device is not None and self.precision is None:
+            ready = (p for p in runs if p in precisions and (p not in CALIBRATED or can_calibrate))
+            precision = next((p for p in ready if p != "auto"), "fp32")
+        if device is not None and precision not in runs:
+            able = "; ".join(f"{f} in {', '.join(device.precisions(f))}" for f in device.formats)
+            raise UsageError(
+                f"`target` {self.target} runs {able}; got `format` {chosen!r}, `precision` "
+                f"{precision!r}"
+            )
+        expect_one_of(f"precision of {chosen}", precision, precisions)
+        return msgspec.structs.replace(self, format=chosen, precision=precision)
 
 
 def recipe_of(settings: Mapping[str, Any]) -> Recipe:

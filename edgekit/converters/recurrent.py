@@ -1,4 +1,4 @@
-"""Recurrent Keras models -> int8 .tflite, for `edgekit.converters.litert`.
+"""Recurrent Keras models -> int8 .tflite, for `edgekit.converters.formats.litert`.
 
 TensorFlow's converter ends its process on int8 loops, so there is none: each LSTM becomes LiteRT's
 fused operator, other layers are unrolled. Float models keep their loop. It needs no reset of a

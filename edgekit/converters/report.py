@@ -68,9 +68,10 @@ def conversion_report(
         sections.append(Pictures(title="Golden samples", pictures=pictures, note=note))
     if summary.layers is not None:
         sections.append(layer_table(summary.layers))
+    where = manifest.target or f"{manifest.format} on any device"
     return Report(
         title=f"Conversion of {manifest.provenance.source}",
-        subtitle=f"{manifest.task}, {manifest.precision}, {manifest.target or 'any LiteRT CPU'}",
+        subtitle=f"{manifest.task}, {manifest.precision}, {where}",
         verdict=verdict,
         verdict_text=sentence,
         facts=_facts(manifest, summary),

@@ -10,8 +10,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.isolated import Progress
+from edgekit.converters.observe import Samples
+from edgekit.converters.sources.graph import checked_inputs
 from edgekit.data import Dataset, Sample
-from edgekit.errors import DataError
+from edgekit.errors import DataError, ModelError
 from edgekit.runtime.preprocess import Preprocessor
 from edgekit.specs import Preprocess, TensorSpec
 
@@ -92,3 +95,35 @@ def model_inputs(
             except DataError as error:
                 raise DataError(f"{data.name}, sample {index}: {error}") from error
         yield buffers
+
+
+def checked_passes(
+    inputs: Sequence[TensorSpec], calibration: Samples, say: Progress, phase: str
+) -> Samples:
+    """Return the calibration set as passes that are checked and counted.
+
+    Args:
+        inputs: of the model, batch 1.
+        calibration: starts a pass, one tuple of inputs a sample.
+        say: called with (phase, samples done, 0).
+        phase: what the pass is for.
+
+    Raises:
+        DataError: from a pass: a sample does not fit or is not finite, or there are none.
+    """
+
+    def passes() -> Iterator[tuple[NDArray[Any], ...]]:
+        done = 0
+        for done, sample in enumerate(calibration(), 1):
+            try:
+                arrays = tuple(checked_inputs(inputs, sample))
+            except ModelError as error:
+                raise DataError(f"calibration sample {done} does not fit: {error}") from error
+            if any(a.dtype.kind == "f" and not np.isfinite(a).all() for a in arrays):
+                raise DataError(f"calibration sample {done} holds NaN or infinite values")
+            yield arrays
+            say(phase, done, 0)
+        if not done:
+            raise DataError("the calibration set is empty; integers need some 100 typical samples")
+
+    return passes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters.isolated import Progress
+from edgekit.converters.observe import Extremes, Samples, clipped_ranges, observe
 from edgekit.converters.quantize.aware.read import is_quantize_aware, trained_table
 from edgekit.converters.quantize.graph import Graph
 from edgekit.converters.quantize.linear import litert_kernel, weights_of
 from edgekit.converters.quantize.ranges import Observer, RangeTable
 from edgekit.converters.quantize.static import Prepared, prepare_static
-from edgekit.converters.quantize.walk import fused_tensors, is_fused_relu
+from edgekit.converters.quantize.taps import traced_by_layers
+from edgekit.converters.quantize.walk import fused_tensors
 from edgekit.converters.sources import SourceModel
-from edgekit.converters.sources.graph import FrozenGraph, freeze
-from edgekit.converters.sources.keras import with_constants
+from edgekit.converters.sources.graph import FrozenGraph
 from edgekit.converters.sources.tflite import TfliteSource
 from edgekit.converters.tflite.convert import convert_graph
 from edgekit.converters.tflite.flatbuffer import (
@@ -30,18 +31,10 @@ from edgekit.converters.tflite.flatbuffer import (
     with_constants_of,
 )
 from edgekit.converters.tflite.graph import FloatGraph
-from edgekit.converters.tflite.observe import Extremes, clipped_ranges, observe
+from edgekit.converters.tflite.observe import TfliteProbe
 from edgekit.converters.tflite.operators import OPERATORS
 from edgekit.converters.tflite.plan import LayerPrecision
 from edgekit.converters.tflite.quantize_static import Quantized, quantize_static
-from edgekit.errors import DataError, UsageError, require
-
-Samples = Callable[[], Iterator[tuple[NDArray[Any], ...]]]
-# Layers that only move values, so that their output needs no range; to ask TensorFlow's converter
-# for their output would keep it from dropping the operator.
-_MOVING = ("Flatten", "Reshape", "Permute", "RepeatVector", "Identity")
-# Layers whose last operator is a sum, which the converter gives the ReLU behind it.
-_ENDING_IN_SUM = ("LayerNormalization", "GroupNormalization")
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ class FloatTwin:
     names: Mapping[int, str]
     table: RangeTable
     notes: tuple[str, ...] = ()
-    extremes: Extremes | None = None
+    extremes: Extremes[int] | None = None
     unrounded: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
 
     def reference(self) -> bytes:
@@ -74,6 +67,14 @@ class FloatTwin:
         graph = FloatGraph(self.content, self.names)
         outputs = [index for operator in graph.operators for index in operator.outputs]
         return [(graph.label(index), index) for index in graph.activations(outputs)]
+
+    def named_extremes(self) -> Extremes[str] | None:
+        """Return the extremes by the names that the table has for the tensors."""
+        seen = self.extremes
+        if seen is None:
+            return None
+        names = tuple(self.names[index] for index in seen.tensors)
+        return Extremes(names, seen.low, seen.high)
 
     def with_table(self, table: RangeTable) -> FloatTwin:
         """Return the same with another table."""
@@ -137,11 +138,13 @@ def float_twin(
     """
     steps = () if has_trained_ranges(source) else steps
     twin = _converted(source, read or samples, steps, on_progress)
-    if given is not None:
-        _check_steps(given, twin.table.steps)
+    if given is not None:  # before a long pass over the set
+        given.over(twin.table, twin.names.values())
     if samples is not None:
         twin = _observed(twin, samples, observer)
-    return twin if given is None else replace(twin, table=_merged(twin, given))
+    if given is None:
+        return twin
+    return twin.with_table(given.over(twin.table, twin.names.values()))
 
 
 def has_trained_ranges(source: SourceModel) -> bool:
@@ -153,35 +156,17 @@ def has_trained_ranges(source: SourceModel) -> bool:
 
 def _observed(twin: FloatTwin, samples: Samples, observer: Observer) -> FloatTwin:
     """Return the twin with the ranges of the samples, but for those that were trained."""
-    extremes = observe(twin.content, samples)
+    probe = TfliteProbe(twin.content)
+    extremes = observe(probe, samples)
     found = extremes.ranges()
     if observer != "minmax":
-        found = clipped_ranges(twin.content, found, samples, observer)
+        found = clipped_ranges(probe, found, samples, observer)
     tensors = {twin.names[index]: one for index, one in found.items()}
     if twin.table.origin == "trained":
         table = twin.table.with_ranges({**tensors, **twin.table.tensors})
     else:
         table = RangeTable(origin=observer, steps=twin.table.steps, tensors=tensors)
     return replace(twin, table=table, extremes=extremes)
-
-
-def _check_steps(given: RangeTable, done: Sequence[str]) -> None:
-    if given.steps != tuple(done):
-        wanted = ",".join(given.steps) or "none"
-        raise UsageError(
-            f"`ranges` were found after int8_steps {wanted}, and this conversion does "
-            f"{','.join(done) or 'none'}: they do not fit; say --int8-steps {wanted}"
-        )
-
-
-def _merged(twin: FloatTwin, given: RangeTable) -> RangeTable:
-    unknown = sorted({*given.tensors, *given.precisions} - set(twin.names.values()))
-    if unknown:
-        raise DataError(
-            f"`ranges` name what this model does not have ({', '.join(unknown[:3])}); it has "
-            f"{', '.join(list(twin.names.values())[:5])} …: are they of another model?"
-        )
-    return given.with_ranges({**twin.table.tensors, **given.tensors})
 
 
 def _converted(
@@ -216,26 +201,10 @@ def _tapped(source: FrozenGraph, prepared: Prepared, steps: Sequence[str]) -> Fl
 
     They are outputs of the model while TensorFlow converts it, and no more after that.
     """
-    keras: Any = require("keras", "convert")
     graph = prepared.graph
     assert graph is not None
+    frozen, labels = traced_by_layers(source, graph)
     names = graph.names()
-    hidden = fused_tensors(graph) | _fused_sums(graph) | {id(tensor) for tensor in graph.outputs}
-    taps = [
-        tensor
-        for step in graph.steps
-        if type(step.layer).__name__ not in _MOVING
-        for tensor in step.outputs
-        if id(tensor) not in hidden
-    ]
-    # A name of its own, or Keras would number it and no file be like another.
-    model = keras.Model(list(graph.inputs), [*graph.outputs, *taps], name="model")
-
-    def call(*tensors: Any) -> Any:
-        return keras.tree.flatten(model(list(tensors), training=False))
-
-    labels = [names[id(tensor)] for tensor in (*graph.outputs, *taps)]
-    frozen = freeze(source.kind, with_constants(model, call), source.inputs, labels)
     gc.collect()  # traces refer to themselves; without this the peak of memory is a tenth higher
     file = unpack(convert_graph(frozen))
     main = file.subgraphs[0]
@@ -260,17 +229,6 @@ def _tapped(source: FrozenGraph, prepared: Prepared, steps: Sequence[str]) -> Fl
     content = pack(file)
     unrounded = _unrounded(FloatGraph(content, found), graph, prepared.weights)
     return FloatTwin(content, found, table, prepared.notes, unrounded=unrounded)
-
-
-def _fused_sums(graph: Graph) -> set[int]:
-    """Return the ids of tensors of layers of several operators that the converter fuses away."""
-    users = graph.users()
-    return {
-        id(step.outputs[0])
-        for step in graph.steps
-        if type(step.layer).__name__ in _ENDING_IN_SUM
-        and is_fused_relu(users.get(id(step.outputs[0]), []))
-    }
 
 
 def _unrounded(

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from edgekit.converters import litert
+from edgekit.converters.formats import litert
 from edgekit.converters.sources import open_source
 
 HERE = Path(__file__).parent

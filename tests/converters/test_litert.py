@@ -11,7 +11,7 @@ keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 litert = pytest.importorskip("ai_edge_litert.interpreter")
 
-from edgekit.converters.litert import emit  # noqa: E402
+from edgekit.converters.formats.litert import emit  # noqa: E402
 from edgekit.converters.sources import open_source  # noqa: E402
 
 layers = keras.layers

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.convert
 keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 
-from edgekit.converters.litert import emit  # noqa: E402
+from edgekit.converters.formats.litert import emit  # noqa: E402
 from edgekit.converters.recurrent import emit_float, quantize_file  # noqa: E402
 from edgekit.converters.sources import open_source  # noqa: E402
 from edgekit.converters.sources.recurrent import STEPS_LIMIT, without_loops  # noqa: E402

@@ -20,7 +20,7 @@ keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 h5py = pytest.importorskip("h5py")
 
-from edgekit.converters.litert import emit  # noqa: E402
+from edgekit.converters.formats.litert import emit  # noqa: E402
 from edgekit.converters.sources import open_source  # noqa: E402
 
 layers = keras.layers

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.convert
 keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 
-from edgekit.converters.litert import emit  # noqa: E402
+from edgekit.converters.formats.litert import emit  # noqa: E402
 from edgekit.converters.quantize.ranges import Range, read_ranges  # noqa: E402
 from edgekit.converters.sources import open_source  # noqa: E402
 from edgekit.converters.static import float_twin  # noqa: E402

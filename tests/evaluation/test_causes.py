@@ -14,7 +14,7 @@ quantizer = pytest.importorskip("ai_edge_quantizer.quantizer")
 
 from ai_edge_quantizer import recipe  # noqa: E402
 
-from edgekit.converters import litert  # noqa: E402
+from edgekit.converters.formats import litert  # noqa: E402
 from edgekit.converters.sources import open_source  # noqa: E402
 from edgekit.evaluation.layers import compare_layers, pair_by_name  # noqa: E402
 

@@ -7,14 +7,14 @@ of the model's layers, where the model came through Keras, else those of the `.t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
 
 from edgekit.bundle import read_bundle
-from edgekit.errors import DataError
+from edgekit.errors import DataError, UsageError
 
 FILE_NAME = "ranges.json"
 """The table's name in a bundle."""
@@ -26,6 +26,7 @@ STEPS = 255
 NEGLIGIBLE = 0.01  # of a step
 _LIMIT_BYTES = 64 << 20
 _LARGEST = 1e30
+_INSIDE = "/;#:"  # none of them can be in a Keras layer's name
 
 
 class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,6 +90,34 @@ class RangeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def with_ranges(self, tensors: Mapping[str, Range]) -> RangeTable:
         """Return this with other ranges."""
         return msgspec.structs.replace(self, tensors=dict(tensors))
+
+    def over(self, found: RangeTable, known: Iterable[str]) -> RangeTable:
+        """Return this, which was given, with what `found` has beside it.
+
+        Args:
+            found: of the model as it is now.
+            known: names of all its tensors.
+
+        Raises:
+            UsageError: this belongs to a model after other steps.
+            DataError: this names layers that the model does not have. Tensors inside layers are
+                named differently in each format, and pass.
+        """
+        if self.steps != found.steps:
+            wanted = ",".join(self.steps) or "none"
+            raise UsageError(
+                f"`ranges` were found after int8_steps {wanted}, and this conversion does "
+                f"{','.join(found.steps) or 'none'}: they do not fit; say --int8-steps {wanted}"
+            )
+        names = [*known]
+        unknown = sorted({*self.tensors, *self.precisions} - set(names))
+        layers = [name for name in unknown if not any(mark in name for mark in _INSIDE)]
+        if layers or (unknown and len(unknown) == len(self.tensors)):
+            raise DataError(
+                f"`ranges` name what this model does not have ({', '.join(unknown[:3])}); it has "
+                f"{', '.join(names[:5])} …: are they of another model?"
+            )
+        return self.with_ranges({**found.tensors, **self.tensors})
 
 
 def decode_ranges(content: bytes, where: str) -> RangeTable:

@@ -1,7 +1,7 @@
 """Trained models of every kind, opened as one interface.
 
 A source takes and gives one sample: batch dimension 1, all dimensions fixed. One file a kind:
-`keras` (Keras 3), `legacy` (Keras 2, through tf_keras), `saved_model`, `tflite`.
+`keras` (Keras 3), `legacy` (Keras 2, through tf_keras), `saved_model`, `tflite`, `onnx`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ _KINDS = {
     ".h5": ("Keras HDF5 model", b"\x89HDF\r\n\x1a\n"),
     ".hdf5": ("Keras HDF5 model", b"\x89HDF\r\n\x1a\n"),
     ".tflite": ("LiteRT model", None),
+    ".onnx": ("ONNX model", None),
 }
-_KNOWN = ".keras, .h5, .hdf5, .tflite or a SavedModel folder"
+_KNOWN = ".keras, .h5, .hdf5, .tflite, .onnx or a SavedModel folder"
 
 
 class SourceModel(Protocol):
     """A trained model, ready to predict and to be converted.
 
     Attributes:
-        kind: ``keras``, ``keras_legacy``, ``saved_model`` or ``tflite``.
+        kind: ``keras``, ``keras_legacy``, ``saved_model``, ``tflite`` or ``onnx``.
         inputs: batch 1, all dimensions fixed, in the order of the model.
         outputs: likewise.
     """
@@ -64,7 +65,8 @@ def open_source(
     """Open a trained model without running code that came with it.
 
     Args:
-        model: path of a .keras, .h5 or .tflite file or of a SavedModel folder, or a Keras 3 model.
+        model: path of a .keras, .h5, .tflite or .onnx file or of a SavedModel folder, or a Keras 3
+            model.
         scratch: an existing folder for intermediate files; it must outlive the source.
         input_shape: fixes open dimensions of a model with one input, batch first.
         custom_objects: name -> class or function, for what is not Keras' own.
@@ -88,6 +90,10 @@ def open_source(
         from edgekit.converters.sources.tflite import open_tflite
 
         return open_tflite(path, input_shape)
+    if path.suffix.lower() == ".onnx":
+        from edgekit.converters.sources.onnx import open_onnx
+
+        return open_onnx(path, input_shape)
     from edgekit.converters.sources.keras import open_keras
 
     return open_keras(path, scratch, input_shape, dict(custom_objects or {}))
@@ -105,8 +111,7 @@ def _expect_kind(path: Path) -> None:
     """Check that the file is of the kind that its name says."""
     suffix = path.suffix.lower()
     if suffix not in _KINDS:
-        hint = "; EdgeKit does not read ONNX as a source" if suffix == ".onnx" else ""
-        raise ModelError(f"{path} is of unknown kind {suffix!r}; expected {_KNOWN}{hint}")
+        raise ModelError(f"{path} is of unknown kind {suffix!r}; expected {_KNOWN}")
     try:
         with path.open("rb") as file:
             start = file.read(8)

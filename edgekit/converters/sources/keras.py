@@ -9,7 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.converters.sources.graph import FrozenGraph, fixed_inputs, freeze, one_line
+from edgekit.converters.sources.graph import (
+    FrozenGraph,
+    fixed_inputs,
+    freeze,
+    graph_name,
+    one_line,
+)
 from edgekit.converters.sources.legacy import open_legacy
 from edgekit.converters.sources.recurrent import without_loops
 from edgekit.converters.sources.trusted_config import check_config
@@ -124,6 +130,21 @@ def loop_free(source: FrozenGraph) -> FrozenGraph:
     except Exception as error:
         raise ModelError(f"the Keras model cannot be traced unrolled: {one_line(error)}") from error
     return replace(source, concrete=concrete, owner=owner)
+
+
+def with_open_batch(source: FrozenGraph) -> FrozenGraph:
+    """Trace a Keras 3 source again, of any number of samples at once.
+
+    tf2onnx tells an LSTM from other loops by how Keras writes it for an open batch.
+    """
+    tf, keras, model = require("tensorflow", "convert"), _keras(), source.model
+    call, _ = _flat_call(keras, model, source.inputs, "the Keras model")
+    signature = [
+        tf.TensorSpec((None, *spec.shape[1:]), spec.dtype, name=graph_name(spec.name))
+        for spec in source.inputs
+    ]
+    traced = tf.function(with_constants(model, call), input_signature=signature, autograph=False)
+    return replace(source, concrete=traced.get_concrete_function())
 
 
 def _flat_call(keras: Any, model: Any, inputs: tuple[Any, ...], where: str) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 litert = pytest.importorskip("ai_edge_litert.interpreter")
 
-from edgekit.converters.litert import emit  # noqa: E402
+from edgekit.converters.formats.litert import emit  # noqa: E402
 from edgekit.converters.quantize import walk  # noqa: E402
 from edgekit.converters.quantize.correct import fake_quantize  # noqa: E402
 from edgekit.converters.quantize.linear import (  # noqa: E402

@@ -8,10 +8,11 @@ keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 pytest.importorskip("ai_edge_litert.interpreter")
 
+from edgekit.converters import observe as module  # noqa: E402
+from edgekit.converters.observe import clipped_ranges, observe  # noqa: E402
 from edgekit.converters.sources import open_source  # noqa: E402
 from edgekit.converters.static import float_twin  # noqa: E402
-from edgekit.converters.tflite import observe as module  # noqa: E402
-from edgekit.converters.tflite.observe import clipped_ranges, observe  # noqa: E402
+from edgekit.converters.tflite.observe import TfliteProbe  # noqa: E402
 from edgekit.errors import DataError  # noqa: E402
 
 layers = keras.layers
@@ -81,7 +82,7 @@ def test_groups_that_fit_in_memory_see_the_same(tmp_path, monkeypatch):
         return iter(data)
 
     monkeypatch.setattr(module, "_MEMORY_LIMIT", 2000)
-    groups = observe(whole.content, again)
+    groups = observe(TfliteProbe(whole.content), again)
     assert len(passes) > 1
     assert groups.tensors == whole.extremes.tensors
     np.testing.assert_allclose(groups.low, whole.extremes.low, rtol=1e-5, atol=1e-6)
@@ -105,9 +106,9 @@ def test_narrower_ranges_clip_no_logits_and_no_outputs(observer, last, tmp_path)
 def test_percentile_keeps_that_share_of_the_values(tmp_path):
     data = samples(heavy=True)
     twin = twin_of(classifier(), data, tmp_path)
-    found = clipped_ranges(twin.content, twin.extremes.ranges(), lambda: iter(data), "percentile")[
-        0
-    ]
+    found = clipped_ranges(
+        TfliteProbe(twin.content), twin.extremes.ranges(), lambda: iter(data), "percentile"
+    )[0]
     values = np.concatenate([s.ravel() for (s,) in data])
     inside = np.mean((values >= found.min) & (values <= found.max))
     assert 0.9999 - 1e-9 <= inside < 1
@@ -117,7 +118,7 @@ def test_mse_is_at_most_the_error_of_the_whole_range(tmp_path):
     data = samples(heavy=True)
     twin = twin_of(classifier(), data, tmp_path)
     wide = twin.extremes.ranges()
-    narrow = clipped_ranges(twin.content, wide, lambda: iter(data), "mse")
+    narrow = clipped_ranges(TfliteProbe(twin.content), wide, lambda: iter(data), "mse")
     values = np.concatenate([s.ravel() for (s,) in data]).astype(float)
 
     def error(found):

@@ -7,7 +7,7 @@ pytestmark = pytest.mark.convert
 tf = pytest.importorskip("tensorflow")
 litert = pytest.importorskip("ai_edge_litert.interpreter")
 
-from edgekit.converters.litert import emit  # noqa: E402
+from edgekit.converters.formats.litert import emit  # noqa: E402
 from edgekit.converters.sources import open_source  # noqa: E402
 from edgekit.converters.sources.graph import freeze  # noqa: E402
 from edgekit.converters.tflite.convert import convert_graph  # noqa: E402

@@ -9,6 +9,7 @@ pytestmark = pytest.mark.convert
 tf = pytest.importorskip("tensorflow")
 litert = pytest.importorskip("ai_edge_litert.interpreter")
 
+from edgekit.converters.observe import observe  # noqa: E402
 from edgekit.converters.quantize.ranges import Range  # noqa: E402
 from edgekit.converters.sources.graph import freeze  # noqa: E402
 from edgekit.converters.tflite.convert import convert_graph  # noqa: E402
@@ -19,7 +20,7 @@ from edgekit.converters.tflite.grids import (  # noqa: E402
     quantized_bias,
     quantized_weights,
 )
-from edgekit.converters.tflite.observe import observe  # noqa: E402
+from edgekit.converters.tflite.observe import TfliteProbe  # noqa: E402
 from edgekit.converters.tflite.quantize_static import quantize_static  # noqa: E402
 from edgekit.runtime.tflite import describe_tflite  # noqa: E402
 from edgekit.specs import TensorSpec  # noqa: E402
@@ -46,7 +47,7 @@ def samples_of(content, count=16, seed=0):
 
 
 def ranges_of(content):
-    return observe(content, lambda: iter(samples_of(content))).ranges()
+    return observe(TfliteProbe(content), lambda: iter(samples_of(content))).ranges()
 
 
 def names_of(content):

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from edgekit.bundle import Fallback
+from edgekit.converters.formats import INTEGERS, Emitted
 from edgekit.converters.isolated import Progress
+from edgekit.converters.observe import Samples
 from edgekit.converters.quantize import INT8_STEPS
 from edgekit.converters.quantize.ranges import Observer, RangeTable
 from edgekit.converters.recurrent import emit_recurrent
+from edgekit.converters.samples import checked_passes
 from edgekit.converters.sources import SourceModel
-from edgekit.converters.sources.graph import FrozenGraph, checked_inputs
+from edgekit.converters.sources.graph import FrozenGraph
 from edgekit.converters.sources.tflite import TfliteSource
-from edgekit.converters.static import FloatTwin, Samples, float_twin, has_trained_ranges
+from edgekit.converters.static import float_twin, has_trained_ranges
 from edgekit.converters.tflite.convert import convert_graph
 from edgekit.converters.tflite.lower import lower_tflite
-from edgekit.errors import DataError, ModelError, UsageError, expect_one_of
+from edgekit.errors import ModelError, UsageError, expect_one_of
 from edgekit.runtime.tflite import TfliteDescription, describe_tflite
-from edgekit.specs import PRECISIONS
+from edgekit.specs import PRECISIONS as ALL_PRECISIONS
 
-INTEGERS = ("int8", "int16x8")
-FORMATS = tuple(name for name in PRECISIONS if name != "auto")
+MODEL_FILE = "model.tflite"
+BACKEND = "litert"
+PRECISIONS = ALL_PRECISIONS
 _VARIABLES = ("READ_VARIABLE", "VAR_HANDLE", "ASSIGN_VARIABLE", "CALL_ONCE")
 
 
@@ -35,20 +36,9 @@ _NO_INTEGER_LOOPS = (
 )
 
 
-class Emitted(msgspec.Struct, frozen=True):
-    """A compiled model.
-
-    Attributes:
-        content: the .tflite file.
-        fallbacks: what does not run in the precision asked for.
-        notes: how the model was prepared for integers.
-        twin: the float model that became one of integers, tensor by tensor, with its ranges.
-    """
-
-    content: bytes
-    fallbacks: tuple[Fallback, ...] = ()
-    notes: tuple[str, ...] = ()
-    twin: FloatTwin | None = None
+def fitted(source: SourceModel) -> SourceModel:
+    """Return the source: LiteRT has channels last, as TensorFlow does."""
+    return source
 
 
 def emit(
@@ -80,7 +70,7 @@ def emit(
         DataError: the calibration set is empty or does not fit the model's inputs.
         ModelError: the model cannot be converted to that precision.
     """
-    expect_one_of("precision", precision, FORMATS)
+    expect_one_of("precision", precision, [name for name in PRECISIONS if name != "auto"])
     say = on_progress or (lambda phase, done, total: None)
     is_done = isinstance(source, TfliteSource) and source.precision == precision
     if isinstance(source, TfliteSource) and not is_done:
@@ -111,7 +101,10 @@ def _emit_integers(
     observer: Observer,
     ranges: RangeTable | None,
 ) -> Emitted:
-    samples = _checked(source, calibration, say, "calibrate") if calibration else None
+    def passes(phase: str) -> Samples | None:
+        return checked_passes(source.inputs, calibration, say, phase) if calibration else None
+
+    samples = passes("calibrate")
     if samples is None and not has_trained_ranges(source):
         _expect_complete(source, precision, ranges, steps)
     if _has_loops(source):
@@ -123,10 +116,14 @@ def _emit_integers(
         observer=observer,
         given=ranges,
         on_progress=say,
-        read=_checked(source, calibration, say, "read samples") if calibration else None,
+        read=checked_passes(source.inputs, calibration, say, "read samples")
+        if calibration
+        else None,
     )
     quantized = twin.quantize("int16x8" if precision == "int16x8" else "int8")
-    return Emitted(quantized.content, quantized.fallbacks, twin.notes, twin)
+    return Emitted(
+        quantized.content, quantized.fallbacks, twin.notes, twin.table, twin.named_extremes(), twin
+    )
 
 
 def _expect_complete(
@@ -151,26 +148,6 @@ def _expect_float(source: TfliteSource, precision: str) -> None:
             f"this .tflite is {source.precision} already and cannot become {precision}; say "
             f"{source.precision}, or convert from the float model that it was made of"
         )
-
-
-def _checked(source: SourceModel, calibration: Samples, say: Progress, phase: str) -> Samples:
-    """Return the calibration set as passes that are checked and counted."""
-
-    def passes() -> Iterator[tuple[NDArray[Any], ...]]:
-        done = 0
-        for done, sample in enumerate(calibration(), 1):
-            try:
-                arrays = tuple(checked_inputs(source.inputs, sample))
-            except ModelError as error:
-                raise DataError(f"calibration sample {done} does not fit: {error}") from error
-            if any(a.dtype.kind == "f" and not np.isfinite(a).all() for a in arrays):
-                raise DataError(f"calibration sample {done} holds NaN or infinite values")
-            yield arrays
-            say(phase, done, 0)
-        if not done:
-            raise DataError("the calibration set is empty; integers need some 100 typical samples")
-
-    return passes
 
 
 def _emit_recurrent(source: SourceModel, precision: str, samples: Samples | None) -> Emitted:

@@ -1,0 +1,40 @@
+"""Model formats that bundles hold, one file each; the file's name is the format's name.
+
+A module here has
+`MODEL_FILE`, the model's name in a bundle;
+`BACKEND`, the backend that runs it on the workstation;
+`PRECISIONS`, those it can be emitted in;
+`fitted(source)`, the source with tensors in the layout of what it becomes;
+`emit(...)`, with the arguments of `formats.litert.emit`, which returns `Emitted`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgekit.bundle import Fallback
+from edgekit.converters.observe import Extremes
+from edgekit.converters.quantize.ranges import RangeTable
+from edgekit.converters.static import FloatTwin
+
+INTEGERS = ("int8", "int16x8")
+
+
+class Emitted(msgspec.Struct, frozen=True):
+    """A compiled model.
+
+    Attributes:
+        content: the file.
+        fallbacks: what does not run in the precision asked for.
+        notes: how the model was prepared for integers.
+        table: the ranges of its activations, where it is of integers.
+        extremes: of its activations in each calibration sample, by their names in the table.
+        twin: the float .tflite that became one of integers, tensor by tensor.
+    """
+
+    content: bytes
+    fallbacks: tuple[Fallback, ...] = ()
+    notes: tuple[str, ...] = ()
+    table: RangeTable | None = None
+    extremes: Extremes[str] | None = None
+    twin: FloatTwin | None = None

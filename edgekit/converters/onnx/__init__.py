@@ -1,0 +1,1 @@
+"""ONNX: export, Q/DQ, fp16, lint."""

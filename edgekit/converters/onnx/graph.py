@@ -1,0 +1,116 @@
+"""An ONNX graph, read for placing Q/DQ: who computes and who reads each tensor."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.converters.onnx.simplify import names_read
+from edgekit.errors import require
+
+# Operators that compute with weights: (place of the weights, axis of their output channels). None:
+# one scale for all of them; TensorRT takes a transposed convolution's axis 0 for its outputs.
+WEIGHTED: dict[str, tuple[int, int | None]] = {
+    "Conv": (1, 0),
+    "ConvTranspose": (1, None),
+    "Gemm": (1, 1),
+    "MatMul": (1, -1),
+}
+# Operators whose outputs are values of their first input, or lie between them: one scale for both.
+MOVING = (
+    "AveragePool",
+    "DepthToSpace",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "MaxPool",
+    "Pad",
+    "Reshape",
+    "Resize",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+)
+# Operators that gain from int8 inputs, beside those with weights.
+_GAINING = (*MOVING, "Add", "Concat", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean")
+RECURRENT = ("LSTM", "GRU", "RNN", "Loop", "Scan")
+_ACTIVATIONS = ("Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Relu")
+
+
+class OnnxGraph:
+    """The main graph of a float model with fixed dimensions.
+
+    Attributes:
+        model: an `onnx.ModelProto`.
+        nodes: in order of execution.
+        constants: content of the float32 initializers, by name.
+        shapes: of the float32 tensors that are computed or given, by name.
+        readers: nodes that read each tensor.
+        outputs: names of the model's outputs.
+    """
+
+    def __init__(self, model: Any) -> None:
+        onnx: Any = require("onnx", "convert")
+        graph = model.graph
+        self.model = model
+        self.nodes: list[Any] = list(graph.node)
+        real = onnx.TensorProto.FLOAT
+        self.constants: dict[str, NDArray[np.float32]] = {
+            tensor.name: onnx.numpy_helper.to_array(tensor)
+            for tensor in graph.initializer
+            if tensor.data_type == real
+        }
+        infos = (*graph.input, *graph.value_info, *graph.output)
+        self.shapes: dict[str, tuple[int, ...]] = {
+            info.name: tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
+            for info in infos
+            if info.type.tensor_type.elem_type == real and info.name not in self.constants
+        }
+        self.readers: dict[str, list[Any]] = {}
+        for node in self.nodes:
+            for name in names_read(node):
+                self.readers.setdefault(name, []).append(node)
+        self.makers = {output: node for node in self.nodes for output in node.output}
+        self.inputs = [tensor.name for tensor in graph.input]
+        self.outputs = [tensor.name for tensor in graph.output]
+
+    def size(self, name: str) -> int:
+        """Return how many values a tensor has."""
+        return math.prod(self.shapes[name])
+
+    def gains(self, node: Any) -> bool:
+        """Whether a node is faster, or needs no conversion around it, with int8 inputs."""
+        if node.op_type in WEIGHTED:
+            return not any(
+                attribute.name == "transA" and attribute.i for attribute in node.attribute
+            )
+        if node.op_type in MOVING:  # only where something behind it gains
+            return any(
+                self.gains(reader) for o in node.output for reader in self.readers.get(o, ())
+            )
+        if node.op_type == "Add":  # of a constant it belongs to what is before it
+            return len(self.activations(node)) == 2
+        return node.op_type in _GAINING
+
+    def activations(self, node: Any) -> list[str]:
+        """Return the computed or given real tensors among a node's inputs."""
+        return [name for name in node.input if name in self.shapes]
+
+    def layer_of(self, node: Any) -> str:
+        """Return the name of what a node is a part of: of the activation behind it, if any."""
+        name = str(node.output[0])
+        readers = self.readers.get(name, [])
+        if node.op_type in (*WEIGHTED, "Add") and name not in self.outputs and len(readers) == 1:
+            reader = readers[0]
+            is_bias = reader.op_type == "Add" and len(self.activations(reader)) == 1
+            if reader.op_type in _ACTIVATIONS or is_bias:
+                return self.layer_of(reader)
+        return name

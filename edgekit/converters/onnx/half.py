@@ -1,0 +1,43 @@
+"""Float ONNX -> ONNX whose weights and activations are float16, by type, with real edges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgekit.bundle import Fallback
+from edgekit.converters.onnx.graph import RECURRENT
+from edgekit.converters.sources.graph import one_line
+from edgekit.errors import ModelError, require
+
+_LARGEST = float(np.finfo(np.float16).max)
+# Kept float32: loops carry types of their own, and Resize's scales are float32 by definition.
+_KEPT = ("Resize", *(kind for kind in RECURRENT if kind in ("Loop", "Scan")))
+
+
+def to_half(model: Any) -> tuple[Any, tuple[Fallback, ...]]:
+    """Return `model` in float16, and what stays float32.
+
+    TensorRT's strongly typed networks compute in the types that a graph has; no flag asks for
+    fp16. Inputs and outputs stay float32.
+
+    Args:
+        model: a float `onnx.ModelProto`, simplified, with fixed dimensions.
+
+    Raises:
+        ModelError: it cannot be converted.
+    """
+    onnx: Any = require("onnx", "convert")
+    float16: Any = require("onnxruntime.transformers.float16", "convert")
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    blocked = [*float16.DEFAULT_OP_BLOCK_LIST, *_KEPT]
+    try:
+        half = float16.convert_float_to_float16(copy, keep_io_types=True, op_block_list=blocked)
+        half = onnx.shape_inference.infer_shapes(half)
+    except Exception as error:  # of many kinds
+        raise ModelError(f"the model cannot be made fp16: {one_line(error)}") from error
+    kept = [node for node in model.graph.node if node.op_type in blocked]
+    return half, tuple(
+        Fallback(node.name or node.output[0], f"{node.op_type} stays fp32") for node in kept
+    )

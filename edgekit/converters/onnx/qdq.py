@@ -1,0 +1,236 @@
+"""Float ONNX + ranges -> ONNX with explicit Q/DQ, as TensorRT takes it.
+
+Activations are int8 around zero (zero point 0), weights int8 with a scale for each output channel,
+biases stay real. What TensorRT asks for is in docs/tensorrt-rules.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.bundle import Fallback
+from edgekit.converters.onnx.graph import MOVING, RECURRENT, WEIGHTED, OnnxGraph
+from edgekit.converters.onnx.simplify import drop_unread
+from edgekit.converters.quantize.ranges import Range
+from edgekit.errors import require
+
+LIMIT = 127
+
+
+@dataclass(frozen=True)
+class WithQdq:
+    """A model with Q/DQ.
+
+    Attributes:
+        model: an `onnx.ModelProto`.
+        fallbacks: what stays float, and why.
+    """
+
+    model: Any
+    fallbacks: tuple[Fallback, ...]
+
+
+def insert_qdq(
+    model: Any, ranges: Mapping[str, Range], float_layers: Iterable[str] = ()
+) -> WithQdq:
+    """Return `model` with Q/DQ behind the tensors that are read by what gains from int8.
+
+    Both inputs of a residual sum get it; what is concatenated, and what goes into and comes out of
+    operators that only move values, has one scale. Outputs of the model stay real.
+
+    Args:
+        model: a float `onnx.ModelProto`, simplified, with fixed dimensions.
+        ranges: of the tensors' real values, by name.
+        float_layers: names of layers that stay float.
+    """
+    onnx: Any = require("onnx", "convert")
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    graph = OnnxGraph(model)
+    floats = set(float_layers)
+    kept = [node for node in graph.nodes if graph.layer_of(node) in floats]
+    wanted = quantized_tensors(graph, kept)
+    scales = _scales(graph, wanted, ranges)
+    fallbacks = [Fallback(graph.layer_of(node), "said to stay float") for node in kept]
+    fallbacks += _unquantized(graph, scales, kept)
+    _Writer(onnx, graph, scales, {id(node) for node in kept}).write()
+    return WithQdq(onnx.shape_inference.infer_shapes(model), tuple(fallbacks))
+
+
+def quantized_tensors(graph: OnnxGraph, kept: Iterable[Any] = ()) -> list[str]:
+    """Return the tensors that get Q/DQ, in order of execution.
+
+    Args:
+        graph: float.
+        kept: nodes that stay float.
+    """
+    skipped = {id(node) for node in kept}
+    wanted = {
+        name
+        for node in graph.nodes
+        if id(node) not in skipped and graph.gains(node)
+        for name in graph.activations(node)
+    }
+    # The output of what only moves int8 values, so that it moves them as int8.
+    wanted |= {
+        output
+        for node in graph.nodes
+        if node.op_type in (*MOVING, "Concat") and wanted.intersection(node.input)
+        for output in node.output
+        if output in graph.readers and output in graph.shapes and output not in graph.outputs
+    }
+    order = [*graph.inputs, *(output for node in graph.nodes for output in node.output)]
+    return [name for name in order if name in wanted]
+
+
+def _scales(graph: OnnxGraph, wanted: list[str], ranges: Mapping[str, Range]) -> dict[str, float]:
+    """Return the step of each tensor: one for all tensors that hold the same values."""
+    group = {name: name for name in wanted}
+
+    def root(name: str) -> str:
+        while group[name] != name:
+            name = group[name]
+        return name
+
+    for node in graph.nodes:
+        if node.op_type not in (*MOVING, "Concat"):
+            continue
+        inputs = node.input if node.op_type == "Concat" else node.input[:1]
+        same = [name for name in (*inputs, *node.output) if name in group]
+        for name in same[1:]:
+            group[root(name)] = root(same[0])
+    largest: dict[str, float] = {}
+    for name in wanted:
+        if name in ranges:
+            found = max(abs(ranges[name].min), abs(ranges[name].max))
+            largest[root(name)] = max(largest.get(root(name), 0.0), found)
+    steps = {name: step_of(value) for name, value in largest.items()}
+    return {name: steps[root(name)] for name in wanted if root(name) in steps}
+
+
+def step_of(largest: float) -> float:
+    """Return the step of int8 around zero that reaches `largest`; never 0, nor not a float32."""
+    return max(largest / LIMIT, float(np.finfo(np.float32).tiny)) if largest else 1.0
+
+
+def quantize_weights(
+    weights: NDArray[np.float32], axis: int | None
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return weights as int8, and their step: a scalar, or one a place along `axis`."""
+    if axis is None:
+        scale = np.float32(step_of(float(np.abs(weights).max(initial=0))))
+        return _rounded(weights, scale), np.asarray(scale, np.float32)
+    others = tuple(place for place in range(weights.ndim) if place != axis)
+    scales = np.array([step_of(float(v)) for v in np.abs(weights).max(axis=others)], np.float32)
+    shape = [1] * weights.ndim
+    shape[axis] = -1
+    return _rounded(weights, scales.reshape(shape)), scales
+
+
+def _rounded(weights: NDArray[np.float32], scale: Any) -> NDArray[np.int8]:
+    steps: NDArray[np.int8] = np.clip(np.rint(weights / scale), -LIMIT, LIMIT).astype(np.int8)
+    return steps
+
+
+class _Writer:
+    """Writes Q/DQ into a graph."""
+
+    def __init__(
+        self, onnx: Any, graph: OnnxGraph, scales: Mapping[str, float], kept: set[int]
+    ) -> None:
+        self._onnx, self._graph, self._scales, self._kept = onnx, graph, scales, kept
+        self._weights: dict[tuple[str, int | None], str] = {}
+        self._nodes: list[Any] = []
+
+    def write(self) -> None:
+        graph = self._graph.model.graph
+        for name in self._graph.inputs:
+            self._quantize(name)
+        for node in self._graph.nodes:
+            if id(node) not in self._kept:
+                self._quantize_weights(node)
+                node.input[:] = [
+                    f"{name}/dequantized" if name in self._scales else name for name in node.input
+                ]
+            self._nodes.append(node)
+            for output in node.output:
+                self._quantize(output)
+        del graph.node[:]
+        graph.node.extend(self._nodes)
+        drop_unread(graph)
+
+    def _quantize(self, name: str) -> None:
+        """Add Q and DQ behind a tensor, if it has a scale."""
+        if name not in self._scales:
+            return
+        scale = np.asarray(self._scales[name], np.float32)
+        parameters = [
+            self._constant(f"{name}/scale", scale),
+            self._constant(f"{name}/zero_point", np.asarray(0, np.int8)),
+        ]
+        for kind, given, made in (
+            ("QuantizeLinear", name, f"{name}/quantized"),
+            ("DequantizeLinear", f"{name}/quantized", f"{name}/dequantized"),
+        ):
+            self._nodes.append(
+                self._onnx.helper.make_node(kind, [given, *parameters], [made], name=made)
+            )
+
+    def _quantize_weights(self, node: Any) -> None:
+        """Put int8 weights and their DQ in the place of real ones."""
+        if node.op_type not in WEIGHTED or node.input[0] not in self._scales:
+            return
+        place, axis = WEIGHTED[node.op_type]
+        name = node.input[place]
+        weights = self._graph.constants.get(name)
+        if weights is None:
+            return
+        if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
+            axis = 0
+        if node.op_type == "MatMul":
+            axis = 1 if weights.ndim == 2 else None
+        if (name, axis) not in self._weights:
+            self._weights[name, axis] = self._written(name, weights, axis)
+        node.input[place] = self._weights[name, axis]
+
+    def _written(self, name: str, weights: NDArray[np.float32], axis: int | None) -> str:
+        stem = name if axis is None else f"{name}/axis{axis}"
+        values, scales = quantize_weights(weights, axis)
+        inputs = [
+            self._constant(f"{stem}/int8", values),
+            self._constant(f"{stem}/scale", scales),
+            self._constant(f"{stem}/zero_point", np.zeros(scales.shape, np.int8)),
+        ]
+        made = f"{stem}/dequantized"
+        attributes = {} if axis is None else {"axis": axis}
+        self._nodes.append(
+            self._onnx.helper.make_node("DequantizeLinear", inputs, [made], name=made, **attributes)
+        )
+        return made
+
+    def _constant(self, name: str, values: NDArray[Any]) -> str:
+        tensor = self._onnx.numpy_helper.from_array(values, name)
+        self._graph.model.graph.initializer.append(tensor)
+        return name
+
+
+def _unquantized(
+    graph: OnnxGraph, scales: Mapping[str, float], kept: Iterable[Any]
+) -> list[Fallback]:
+    """Say which nodes that could be int8 are not."""
+    skipped = {id(node) for node in kept}
+    found = []
+    for node in graph.nodes:
+        if id(node) in skipped:
+            continue
+        if node.op_type in RECURRENT:
+            reason = f"neither ONNX Runtime nor TensorRT has an int8 {node.op_type}"
+            found.append(Fallback(graph.layer_of(node), reason))
+        elif node.op_type in WEIGHTED and node.input[0] not in scales:
+            reason = f"{node.op_type}: no range is known of its input"
+            found.append(Fallback(graph.layer_of(node), reason))
+    return found
