@@ -1,0 +1,185 @@
+"""Check an .onnx file before an engine opens it, without the package `onnx`.
+
+The file is a protobuf message, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. Engines
+follow what it says about other files, and guess the format of what is no .onnx file at all. So the
+message is walked here first: every length is checked, and what leads out of the file is refused.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgekit.errors import ModelError
+from edgekit.specs import TensorSpec
+
+# Message kind -> number of a field -> kind of the message in it: the ways to a tensor or operator.
+MESSAGES = {
+    "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
+    "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
+    "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
+    "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
+    "NodeProto": {5: "AttributeProto"},
+    "AttributeProto": {
+        5: "TensorProto",
+        6: "GraphProto",
+        10: "TensorProto",
+        11: "GraphProto",
+        22: "SparseTensorProto",
+        23: "SparseTensorProto",
+    },
+    "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
+    "TensorProto": {},
+}
+_GRAPH, _OPERATOR, _TYPE, _NAME, _EXTERNAL_DATA, _DATA_LOCATION = 7, 4, 2, 8, 13, 14
+_FLOAT16 = 10
+# Bounds the time for a hostile file, about 5 s; a ResNet-50 has 5,000 fields.
+_FIELD_LIMIT = 5_000_000
+_DEPTH_LIMIT = 100  # protobuf's own
+
+
+class OnnxSummary(msgspec.Struct, frozen=True):
+    """What an .onnx file asks of an engine.
+
+    Attributes:
+        operators: names of all operators, of subgraphs and functions too.
+        has_float16: whether a weight or constant is float16.
+    """
+
+    operators: frozenset[str]
+    has_float16: bool
+
+
+class _Damaged(ValueError):
+    """What no .onnx file holds."""
+
+
+def check_onnx(path: Path) -> OnnxSummary:
+    """Return what the file at `path` asks for, or refuse it.
+
+    Raises:
+        ModelError: missing, no .onnx file, damaged, or one that leads to other files.
+    """
+    try:
+        with path.open("rb") as file, _mapped(file.fileno()) as content:
+            return _summary(content, path)
+    except OSError as error:
+        raise ModelError(f"cannot read model {path}: {error.strerror}") from error
+    except _Damaged as error:
+        raise ModelError(
+            f"{path} is no .onnx file, or a damaged one ({error}); copy or convert it again"
+        ) from error
+
+
+def onnx_spec(name: str, shape: Sequence[Any], dtype: str, path: Path) -> TensorSpec:
+    """Return the spec of an input or output; ONNX keeps no scale for those.
+
+    Args:
+        name: as in the file.
+        shape: a whole number for each dimension, anything else for an open one.
+        dtype: a numpy name.
+        path: of the file, for messages.
+
+    Raises:
+        ModelError: open dimensions.
+    """
+    if not all(isinstance(length, int) and length > 0 for length in shape):
+        raise ModelError(
+            f"{path}: {name!r} has open dimensions, {list(shape)}; a bundle's shapes are fixed: "
+            "convert the model again with --input-shape"
+        )
+    return TensorSpec(name=name, shape=tuple(shape), dtype=dtype)
+
+
+def _mapped(file_number: int) -> mmap.mmap:
+    try:
+        return mmap.mmap(file_number, 0, access=mmap.ACCESS_READ)
+    except ValueError as error:
+        raise _Damaged("it is empty") from error
+
+
+def _summary(content: mmap.mmap, path: Path) -> OnnxSummary:
+    operators: set[str] = set()
+    has_graph = has_float16 = False
+    budget = _FIELD_LIMIT
+    open_messages = [("ModelProto", 0, len(content), 1)]
+    while open_messages:
+        kind, start, end, depth = open_messages.pop()
+        fields: dict[int, tuple[int, int]] = {}
+        for number, begin, stop in _fields(content, start, end):
+            fields[number] = begin, stop
+            inner = MESSAGES[kind].get(number)
+            if inner is not None:
+                open_messages.append((inner, begin, stop, depth + 1))
+            budget -= 1
+            if depth > _DEPTH_LIMIT or budget < 0:
+                raise _Damaged("too deep or too many fields")
+        has_graph |= kind == "ModelProto" and _GRAPH in fields
+        if kind == "NodeProto" and _OPERATOR in fields:
+            operators.add(_text(content, fields[_OPERATOR]))
+        if kind == "TensorProto":
+            has_float16 |= fields.get(_TYPE, (0, 0))[0] == _FLOAT16
+            _refuse_external(content, fields, path)
+    if not has_graph:
+        raise _Damaged("it holds no graph")
+    if "EPContext" in operators:
+        raise ModelError(
+            f"{path} holds an engine compiled elsewhere (operator EPContext), which could execute "
+            "anything; give the .onnx file that it was compiled from"
+        )
+    return OnnxSummary(frozenset(operators), has_float16)
+
+
+def _refuse_external(content: mmap.mmap, fields: dict[int, tuple[int, int]], path: Path) -> None:
+    if _EXTERNAL_DATA in fields or fields.get(_DATA_LOCATION, (0, 0))[0] != 0:
+        name = _text(content, fields[_NAME]) if _NAME in fields else ""
+        raise ModelError(
+            f"{path}: the tensor {name[:80]!r} is stored in another file, which is not read; a "
+            "bundle's model is one file: save it with its weights inside"
+        )
+
+
+def _fields(content: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield each field's number with its first byte and its end, or with its value and 0."""
+    while at < end:
+        key, at = _varint(content, at, end)
+        number, wire_type = key >> 3, key & 7
+        if not 0 < number < 1 << 29:  # other readers drop the bits above, and see another field
+            raise _Damaged(f"field number {number} at byte {at}")
+        if wire_type == 0:
+            value, at = _varint(content, at, end)
+            yield number, value, 0
+            continue
+        if wire_type == 2:
+            size, at = _varint(content, at, end)
+        elif wire_type in (1, 5):
+            size = 8 if wire_type == 1 else 4
+        else:
+            raise _Damaged(f"wire type {wire_type} at byte {at}")
+        if at + size > end:
+            raise _Damaged(f"a field of {size} bytes where {end - at} are left")
+        yield number, at, at + size
+        at += size
+
+
+def _varint(content: mmap.mmap, at: int, end: int) -> tuple[int, int]:
+    """Return the number that begins at byte `at`, seven bits a byte, and the byte behind it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= end:
+            raise _Damaged("it ends within a number")
+        byte = content[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return value, at
+    raise _Damaged(f"a number of more than 10 bytes at byte {at}")
+
+
+def _text(content: mmap.mmap, place: tuple[int, int]) -> str:
+    begin, stop = place
+    return content[begin : min(stop, begin + 200)].decode("utf-8", "replace")
