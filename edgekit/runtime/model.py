@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Frame = NDArray[Any] | tuple[NDArray[Any], ...]
 
-_DEFAULT_BACKEND = {"litert": "litert"}
+_DEFAULT_BACKEND = {"litert": "litert", "onnx": "onnxruntime"}
 
 
 class Prediction:

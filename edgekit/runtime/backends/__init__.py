@@ -30,6 +30,8 @@ class Backend(Protocol):
         outputs: specs of the outputs.
         threads: CPU threads that it uses.
         executes: what truly runs, in words ("LiteRT 2.3.0, XNNPACK").
+        float_tolerance: may be left out (1 %): by what share of the largest value float outputs may
+            differ from the golden samples.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -75,3 +77,8 @@ def default_threads() -> int:
         siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         cores.add(siblings.read_text() if siblings.is_file() else str(cpu))
     return max(1, len(cores) - 1)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an engine's message, or its kind where there is none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

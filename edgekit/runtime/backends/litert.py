@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import BackendError, MissingPackage, ModelError, UsageError
+from edgekit.runtime.backends import first_line
 from edgekit.specs import TensorSpec
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Backend:
             self._interpreter = module.Interpreter(model_path=str(model_path), num_threads=threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ModelError(f"LiteRT cannot load {model_path}: {_first_line(error)}") from error
+            raise ModelError(f"LiteRT cannot load {model_path}: {first_line(error)}") from error
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()
         self.inputs = tuple(_spec(detail) for detail in inputs)
@@ -55,7 +56,7 @@ class Backend:
             self._interpreter.reset_all_variables()
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
-            raise BackendError(f"LiteRT failed to run the model: {_first_line(error)}") from error
+            raise BackendError(f"LiteRT failed to run the model: {first_line(error)}") from error
         for view, out in zip(self._output_views, outputs, strict=True):
             out[...] = view()
 
@@ -106,7 +107,3 @@ def _spec(detail: dict[str, Any]) -> TensorSpec:
         scale=float(scale) or None,
         zero_point=int(zero_point) if scale else None,
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
