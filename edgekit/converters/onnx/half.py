@@ -10,6 +10,7 @@ from edgekit.bundle import Fallback
 from edgekit.converters.onnx.graph import RECURRENT
 from edgekit.converters.sources.graph import one_line
 from edgekit.errors import ModelError, require
+from edgekit.runtime.backends.onnxruntime import import_onnxruntime
 
 _LARGEST = float(np.finfo(np.float16).max)
 # Kept float32: loops carry types of their own, and Resize's scales are float32 by definition.
@@ -29,6 +30,7 @@ def to_half(model: Any) -> tuple[Any, tuple[Fallback, ...]]:
         ModelError: it cannot be converted.
     """
     onnx: Any = require("onnx", "convert")
+    import_onnxruntime()
     float16: Any = require("onnxruntime.transformers.float16", "convert")
     copy = onnx.ModelProto.FromString(model.SerializeToString())
     blocked = [*float16.DEFAULT_OP_BLOCK_LIST, *_KEPT]

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgekit.converters.sources.graph import one_line
 from edgekit.errors import ModelError, require
+from edgekit.runtime.backends.onnxruntime import import_onnxruntime
 
 _STANDARD = ("", "ai.onnx")
 _ERRORS_ONLY = 3
@@ -27,7 +28,7 @@ def simplify(model: Any, kept: Iterable[str] = ()) -> Any:
     Raises:
         ModelError: ONNX Runtime cannot read it.
     """
-    onnx, runtime = require("onnx", "convert"), require("onnxruntime", "convert")
+    onnx, runtime = require("onnx", "convert"), import_onnxruntime()
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=False)
     known = {info.name: info for info in inferred.graph.value_info}
     model = onnx.ModelProto.FromString(model.SerializeToString())

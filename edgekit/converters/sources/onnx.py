@@ -15,6 +15,7 @@ from edgekit.converters.onnx.simplify import fix_shape, simplify
 from edgekit.converters.sources.graph import checked_inputs, fixed_inputs, one_line
 from edgekit.errors import ModelError, require
 from edgekit.runtime.backends import default_threads
+from edgekit.runtime.backends.onnxruntime import import_onnxruntime
 from edgekit.specs import TensorSpec
 
 OLDEST_OPSET = 13
@@ -98,7 +99,7 @@ def open_session(model: Any, what: str) -> Any:
     Raises:
         ModelError: ONNX Runtime does not take it.
     """
-    runtime: Any = require("onnxruntime", "convert")
+    runtime = import_onnxruntime()
     options = runtime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = default_threads()
