@@ -106,7 +106,7 @@ def installed() -> dict[str, Callable[[Any, Array], Answers]]:
         if missing:
             print(
                 f"note: {name} is left out, since {', '.join(missing)} is not installed: "
-                "pip install -e '.[bench]'"
+                "pip install -e '.[cpu,convert]'"
             )
         else:
             found[name] = route

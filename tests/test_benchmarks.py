@@ -63,7 +63,7 @@ def test_a_peer_that_is_not_installed_is_named(monkeypatch, capsys):
     assert list(peers.installed()) == ["ours"]
     told = capsys.readouterr().out
     assert "Other is left out, since no_such_package is not installed" in told
-    assert "pip install -e '.[bench]'" in told
+    assert "pip install -e '.[cpu,convert]'" in told
 
 
 @needs_runtime

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from edgekit import plugins
 from edgekit.converters.isolated import Progress
 from edgekit.converters.sources import open_source
 from edgekit.data import load_data
@@ -28,14 +29,18 @@ def evaluate_against(bundle: str, data: str, model: str, on_progress: Progress) 
         tempfile.TemporaryDirectory(prefix="edgekit-") as scratch,
         open_model(bundle) as opened,
     ):
-        inputs = opened.backend.inputs
+        format_ = plugins.load("format", opened.bundle.manifest.format)
+        inputs, suffix = opened.backend.inputs, Path(model).suffix.lower()
         source = open_source(
             Path(model),
             scratch=Path(scratch),
-            input_shape=inputs[0].shape if len(inputs) == 1 else None,
+            input_shape=None if len(inputs) > 1 else format_.source_shape(inputs[0].shape, suffix),
         )
         comparison = compare_with_source(
-            source, opened, labelled, lambda done, total: on_progress("evaluating", done, total)
+            format_.fitted(source),
+            opened,
+            labelled,
+            lambda done, total: on_progress("evaluating", done, total),
         )
         task = opened.bundle.manifest.task
     metrics = dict(comparison.metrics)

@@ -31,7 +31,8 @@ class Preprocessor:
     and the input's quantization: for an int8 model no float image exists. A table that is
     ``value - 128`` becomes an XOR in place, after a subtraction where bright pixels are one less
     (-1..1 as int8); one that changes nothing is left out. Float arrays of the input's shape (with
-    or without batch dimension) are quantized if need be, else untouched.
+    or without batch dimension) are quantized if need be, else untouched; for NCHW inputs they may
+    have their channels last, as frames do.
 
     Args:
         preprocess: complete, as `Preprocess.for_input` returns it for the model's first input.
@@ -46,6 +47,7 @@ class Preprocessor:
         self.spec = spec
         self._interpolation = _INTERPOLATION[preprocess.interpolation]
         self._table = _table(preprocess, spec)
+        self._channels_last = (*spec.shape[2:], *spec.shape[1:2])
         self._step = _step(self._table)
         self._lut = np.ascontiguousarray(self._table[None])
         if preprocess.size is not None:
@@ -158,6 +160,8 @@ class Preprocessor:
         out[...] = self.spec.quantize(shaped) if values.dtype.kind == "f" else shaped
 
     def _shaped(self, values: NDArray[Any]) -> NDArray[Any]:
+        if self.preprocess.layout == "nchw" and values.shape[-3:] == self._channels_last:
+            values = np.moveaxis(values, -1, -3)  # as the model was trained
         # Axes of size 1 say nothing: [49, 10, 1] is what an input [49, 10] takes.
         if [n for n in values.shape if n != 1] != [n for n in self.spec.shape if n != 1]:
             raise DataError(

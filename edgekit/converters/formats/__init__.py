@@ -5,6 +5,7 @@ A module here has
 `BACKEND`, the backend that runs it on the workstation;
 `PRECISIONS`, those it can be emitted in;
 `fitted(source)`, the source with tensors in the layout of what it becomes;
+`source_shape(shape, suffix)`, which undoes that for the shape of an input;
 `emit(...)`, with the arguments of `formats.litert.emit`, which returns `Emitted`.
 """
 

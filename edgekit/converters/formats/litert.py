@@ -41,6 +41,11 @@ def fitted(source: SourceModel) -> SourceModel:
     return source
 
 
+def source_shape(shape: tuple[int, ...], suffix: str) -> tuple[int, ...]:
+    """Return an input's shape as it is in the source."""
+    return shape
+
+
 def emit(
     source: SourceModel,
     precision: str,

@@ -14,6 +14,7 @@ from edgekit.converters.observe import Extremes, Samples, clipped_ranges, observ
 from edgekit.converters.onnx.export import export_onnx
 from edgekit.converters.onnx.graph import OnnxGraph
 from edgekit.converters.onnx.half import to_half
+from edgekit.converters.onnx.lint import lint
 from edgekit.converters.onnx.observe import OnnxProbe
 from edgekit.converters.onnx.qdq import insert_qdq
 from edgekit.converters.quantize import INT8_STEPS
@@ -41,6 +42,18 @@ PRECISIONS = ("fp32", "fp16", "int8")
 def fitted(source: SourceModel) -> SourceModel:
     """Return the source with its pictures as NCHW, as the ONNX model has them."""
     return channels_first(source)
+
+
+def source_shape(shape: tuple[int, ...], suffix: str) -> tuple[int, ...]:
+    """Return an input's shape as it is in the source, of which `fitted` made this one.
+
+    Args:
+        shape: in the bundle, batch first.
+        suffix: of the source's file.
+    """
+    if suffix == ".onnx" or len(shape) != 4:
+        return shape
+    return (shape[0], *shape[2:], shape[1])
 
 
 def emit(
@@ -72,9 +85,18 @@ def emit(
     say("convert", 0, 0)
     model = source.model if isinstance(source, OnnxSource) else export_onnx(_frozen(source))
     if precision == "fp32":
-        return Emitted(model.SerializeToString())
+        return Emitted(model.SerializeToString(), notes=_objections(model))
     half, fallbacks = to_half(model)
-    return Emitted(half.SerializeToString(), fallbacks)
+    return Emitted(half.SerializeToString(), fallbacks, _objections(half))
+
+
+def _objections(model: Any) -> tuple[str, ...]:
+    """Return what TensorRT has against a model, for people who mean to run it there."""
+    return tuple(
+        f"TensorRT: {finding.severity}: {finding.node}: {finding.message}; {finding.remedy}"
+        for finding in lint(model)
+        if finding.severity != "note"
+    )
 
 
 def _as_it_is(source: OnnxSource, precision: str) -> Emitted:
@@ -83,7 +105,7 @@ def _as_it_is(source: OnnxSource, precision: str) -> Emitted:
             f"this .onnx is {source.precision} already and cannot become {precision}; say "
             f"{source.precision}, or convert from the float model that it was made of"
         )
-    return Emitted(source.model.SerializeToString())
+    return Emitted(source.model.SerializeToString(), notes=_objections(source.model))
 
 
 def _emit_int8(
@@ -119,7 +141,8 @@ def _emit_int8(
         table = given.over(table, float_model.known())
     done = insert_qdq(model, table.tensors, table.precisions)
     content = done.model.SerializeToString()
-    return Emitted(content, done.fallbacks, float_model.notes, table, extremes)
+    notes = (*float_model.notes, *_objections(done.model))
+    return Emitted(content, done.fallbacks, notes, table, extremes)
 
 
 @dataclass(frozen=True)

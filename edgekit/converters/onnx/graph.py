@@ -52,7 +52,8 @@ class OnnxGraph:
         model: an `onnx.ModelProto`.
         nodes: in order of execution.
         constants: content of the float32 initializers, by name.
-        shapes: of the float32 tensors that are computed or given, by name.
+        shapes: of the float32 tensors that are computed or given, by name; not of those whose
+            shape is not known before the model runs, as around loops.
         readers: nodes that read each tensor.
         outputs: names of the model's outputs.
     """
@@ -68,12 +69,12 @@ class OnnxGraph:
             for tensor in graph.initializer
             if tensor.data_type == real
         }
-        infos = (*graph.input, *graph.value_info, *graph.output)
-        self.shapes: dict[str, tuple[int, ...]] = {
+        shapes = {
             info.name: tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
-            for info in infos
+            for info in (*graph.input, *graph.value_info, *graph.output)
             if info.type.tensor_type.elem_type == real and info.name not in self.constants
         }
+        self.shapes = {name: shape for name, shape in shapes.items() if math.prod(shape)}
         self.readers: dict[str, list[Any]] = {}
         for node in self.nodes:
             for name in names_read(node):

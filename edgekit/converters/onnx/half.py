@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from edgekit.bundle import Fallback
-from edgekit.converters.onnx.graph import RECURRENT
 from edgekit.converters.sources.graph import one_line
 from edgekit.errors import ModelError, require
 from edgekit.runtime.backends.onnxruntime import import_onnxruntime
 
-_LARGEST = float(np.finfo(np.float16).max)
-# Kept float32: loops carry types of their own, and Resize's scales are float32 by definition.
-_KEPT = ("Resize", *(kind for kind in RECURRENT if kind in ("Loop", "Scan")))
+_CONTROL_FLOW = ("If", "Loop", "Scan")
 
 
 def to_half(model: Any) -> tuple[Any, tuple[Fallback, ...]]:
@@ -32,14 +27,19 @@ def to_half(model: Any) -> tuple[Any, tuple[Fallback, ...]]:
     onnx: Any = require("onnx", "convert")
     import_onnxruntime()
     float16: Any = require("onnxruntime.transformers.float16", "convert")
+    loops = [node.name for node in model.graph.node if node.op_type in _CONTROL_FLOW]
+    if loops:
+        raise ModelError(
+            f"the model holds a loop or a branch ({loops[0]}), whose inside has types of its own: "
+            "choose fp32, or in the model LSTM in the place of GRU and of cells of your own"
+        )
     copy = onnx.ModelProto.FromString(model.SerializeToString())
-    blocked = [*float16.DEFAULT_OP_BLOCK_LIST, *_KEPT]
     try:
-        half = float16.convert_float_to_float16(copy, keep_io_types=True, op_block_list=blocked)
+        half = float16.convert_float_to_float16(copy, keep_io_types=True)
         half = onnx.shape_inference.infer_shapes(half)
     except Exception as error:  # of many kinds
         raise ModelError(f"the model cannot be made fp16: {one_line(error)}") from error
-    kept = [node for node in model.graph.node if node.op_type in blocked]
+    kept = [n for n in model.graph.node if n.op_type in float16.DEFAULT_OP_BLOCK_LIST]
     return half, tuple(
         Fallback(node.name or node.output[0], f"{node.op_type} stays fp32") for node in kept
     )
