@@ -9,7 +9,7 @@ from edgekit.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
-    page for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
+    page for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
 )
 
 

@@ -61,7 +61,10 @@ def print_table(
     for number, column in enumerate(columns):
         first = number == 0
         table.add_column(
-            escape(column), justify="left" if first or not numbers else "right", no_wrap=first
+            escape(column),
+            justify="left" if first or not numbers else "right",
+            no_wrap=first,
+            overflow="ellipsis" if first else "fold",  # an address or path that is cut is no use
         )
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))

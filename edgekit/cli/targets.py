@@ -2,19 +2,64 @@
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
 
 from edgekit.cli._output import Json, print_json, print_table
-from edgekit.targets import read_target, target_names
+from edgekit.targets import Fact, Support, Target, read_target, target_names
+
+Name = Annotated[str | None, typer.Argument(metavar="[NAME]", help="One device, in full.")]
 
 
-def command(json: Json = None) -> None:
-    """List the devices that convert --target knows."""
-    known = {name: read_target(name) for name in target_names()}
-    rows = [
-        (name, t.title, t.architecture, ", ".join(t.formats), t.verified)
-        for name, t in known.items()
-    ]
-    columns = ("target", "device", "architecture", "formats", "verified")
-    print_table("targets", columns, rows, json, numbers=False)
-    print_json({name: msgspec.to_builtins(target) for name, target in known.items()}, json)
+def command(name: Name = None, json: Json = None) -> None:
+    """List the devices that convert --target knows, or say all that is known of one."""
+    names = target_names() if name is None else [name]
+    known = {each: read_target(each) for each in names}
+    if name is not None:
+        _print_profile(name, known[name], json)
+    else:
+        rows = [
+            (each, t.title, t.architecture, "\n".join(map(_run, t.runs)), t.verified)
+            for each, t in known.items()
+        ]
+        columns = ("target", "device", "architecture", "runs, best first", "verified")
+        print_table("targets", columns, rows, json, numbers=False)
+    print_json(known, json)
+
+
+def _run(support: Support) -> str:
+    return f"{support.format}: {', '.join(support.backends)}"
+
+
+def _print_profile(name: str, target: Target, json: str | None) -> None:
+    """Print a table for each part of a profile, and last the pages that their rows come from."""
+    numbers: dict[str, str] = {}  # of the sources
+
+    def part(title: str, columns: Sequence[str], facts: Sequence[Fact]) -> None:
+        rows = []
+        for fact in facts:
+            source = numbers.setdefault(fact.source, str(len(numbers) + 1))
+            cells = [_cell(getattr(fact, column)) for column in columns]
+            rows.append([*cells, f"{source}, unverified" if fact.unverified else source])
+        print_table(title, [*columns, "source"], rows, json, numbers=False)
+
+    part(name, ("title", "architecture", "verified"), [target])
+    for field in target.__struct_fields__:
+        value = getattr(target, field)
+        several = value if isinstance(value, tuple) else (value,)
+        facts = [fact for fact in several if isinstance(fact, Fact)]
+        if facts:
+            own = set(facts[0].__struct_fields__) - set(Fact.__struct_fields__)
+            part(field, [c for c in facts[0].__struct_fields__ if c in own], facts)
+    pages = [(number, page) for page, number in numbers.items()]
+    print_table("sources", ("", ""), pages, json, numbers=False)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_cell, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)

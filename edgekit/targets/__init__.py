@@ -17,7 +17,7 @@ class Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     Attributes:
         source: public page that the table's values come from.
-        unverified: the page does not say all of it, or says it for a similar device.
+        unverified: nobody of this project has seen that page say all of it.
     """
 
     source: str
@@ -42,9 +42,9 @@ class Gpu(Fact, frozen=True):
     """A CUDA GPU.
 
     Attributes:
-        name: generation and size, for people.
+        name: its generation, for people.
         compute_capability: of CUDA, like ``8.7``; several where the profile covers several GPUs.
-        dla_cores: deep-learning accelerators beside it; EdgeKit does not use them.
+        dla_cores: deep-learning accelerators of the largest variant; EdgeKit does not use them.
     """
 
     name: str
@@ -70,7 +70,7 @@ class PowerMode(Fact, frozen=True):
     """A power mode of ``nvpmodel``.
 
     Attributes:
-        variant: of the device that has this mode, by memory; the same id means others elsewhere.
+        variant: of the device, by memory or module; others give the same id to other modes.
         id: as ``nvpmodel -m`` takes it.
         name: as ``nvpmodel -q`` writes it.
         budget_w: power budget in watts; None: not capped.
