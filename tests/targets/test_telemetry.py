@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -180,21 +181,47 @@ def test_rapl_leaves_out_an_advance_that_it_cannot_know(tmp_path):
     assert list(reader.read().energy_j) == ["package-0"]
 
 
-def test_rapl_says_what_to_do_where_only_root_may_read():
-    with tempfile.TemporaryDirectory() as folder:  # tmp_path is closed to other users
-        root = Path(folder)
-        root.chmod(0o755)
-        write(root, {f"{POWERCAP}0/name": "package-0", f"{POWERCAP}0/energy_uj": 1})
-        (root / f"{POWERCAP}0/energy_uj").chmod(0o400 if os.geteuid() == 0 else 0o000)
-        user = os.geteuid()
-        if user == 0:
-            os.seteuid(65534)
-        try:
-            (reader,) = readers(root)
-            with pytest.raises(EnvironmentLacks, match=r"only be read by root; .* sudo chmod a\+r"):
-                reader.read()
-        finally:
-            os.seteuid(user)
+@pytest.fixture
+def open_root():
+    """Return a folder that every user may look into, which tmp_path is not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@contextmanager
+def without_rights():
+    """Go on as a user that may not read what is closed to others."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_rapl_says_what_to_do_where_only_root_may_read(open_root):
+    write(open_root, {f"{POWERCAP}0/name": "package-0", f"{POWERCAP}0/energy_uj": 1})
+    (open_root / f"{POWERCAP}0/energy_uj").chmod(0o000)
+    with without_rights():
+        (reader,) = readers(open_root)
+        with pytest.raises(EnvironmentLacks, match=r"only be read by root; .* sudo chmod a\+r"):
+            reader.read()
+
+
+@pytest.mark.parametrize("closed", ["usr/bin", "sys/class", f"{POWERCAP}0", "proc/device-tree"])
+def test_closed_folders_hold_no_readers(open_root, closed):
+    write(
+        open_root, {**ORIN_NANO, **XEON, **PI_5, "usr/bin/tegrastats": "", "usr/bin/vcgencmd": ""}
+    )
+    with_all = {reader.name for reader in readers(open_root)}
+    (open_root / closed).chmod(0o000)
+    try:
+        with without_rights():
+            assert {reader.name for reader in readers(open_root)} <= with_all
+    finally:
+        (open_root / closed).chmod(0o755)
 
 
 @pytest.mark.parametrize("content", ["", "many", b"\xff\0", "1" * 100_000])

@@ -34,3 +34,12 @@ def folders(parent: Path, pattern: str) -> list[Path]:
     except OSError:
         return []
     return sorted(found, key=lambda p: [int(n) for n in re.findall(r"[0-9]{1,18}", p.name)])
+
+
+def exists(path: Path) -> bool:
+    """Return whether `path` is there; what this user may not look into is not."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgekit.errors import EnvironmentLacks
 from edgekit.targets.telemetry import Reader, Sample
-from edgekit.targets.telemetry._sysfs import folders, number, text
+from edgekit.targets.telemetry._sysfs import exists, folders, number, text
 
 
 class Rapl:
@@ -85,7 +85,7 @@ def find(root: Path) -> Reader | None:
     """Return the reader, or None without a counter."""
     domains: dict[str, Path] = {}
     for domain in folders(root / "sys/class/powercap", "intel-rapl:*"):
-        if not (domain / "energy_uj").exists():
+        if not exists(domain / "energy_uj"):
             continue
         whole = text(domain.with_name(domain.name.rpartition(":")[0]) / "name")
         part = text(domain / "name") or domain.name

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgekit.errors import EnvironmentLacks
 from edgekit.targets.telemetry import Reader, Sample
-from edgekit.targets.telemetry._sysfs import folders, text
+from edgekit.targets.telemetry._sysfs import exists, folders, text
 
 FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 """By bit; the same 16 bits higher: since the device was started."""
@@ -88,5 +88,5 @@ def find(root: Path) -> Reader | None:
         for firmware in folders(soc, "*:firmware")
     ]
     program = root / "usr/bin/vcgencmd"
-    file = next((file for file in files if file.exists()), None)
-    return RaspberryPi(file, program) if file or program.exists() else None
+    file = next((file for file in files if exists(file)), None)
+    return RaspberryPi(file, program) if file or exists(program) else None

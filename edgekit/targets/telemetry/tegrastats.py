@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edgekit.errors import EnvironmentLacks
 from edgekit.targets.telemetry import Reader, Sample
+from edgekit.targets.telemetry._sysfs import exists
 
 _INTERVAL_MS = 100
 _PATIENCE_S = 5.0
@@ -133,4 +134,4 @@ def _cores(line: str) -> list[re.Match[str] | None]:
 def find(root: Path) -> Reader | None:
     """Return the reader, or None where the program is not installed."""
     program = root / "usr/bin/tegrastats"
-    return Tegrastats(program) if program.exists() else None
+    return Tegrastats(program) if exists(program) else None
