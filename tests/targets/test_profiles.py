@@ -6,7 +6,7 @@ import urllib.parse
 import msgspec
 import pytest
 
-from edgekit import targets
+from edgekit import plugins, targets
 from edgekit.cli import main
 from edgekit.converters.recipe import recipe_of
 from edgekit.errors import UsageError
@@ -16,6 +16,7 @@ from edgekit.targets import Fact, Target, read_target, target_names
 NAMES = target_names()
 JETSONS = [name for name in NAMES if name.startswith("jetson-")]
 LITERT_ONLY = {"dynamic", "int16x8", "auto"}
+PLANNED = {"tensorrt", "tensorrt_rtx"}  # backends that are still to be written
 
 
 def facts(value):
@@ -59,7 +60,7 @@ def test_formats_precisions_and_backends_are_those_that_edgekit_knows(name):
         assert set(support.precisions) <= set(PRECISIONS)
         assert len(set(support.precisions)) == len(support.precisions)
         assert not (support.format == "onnx" and LITERT_ONLY & set(support.precisions))
-        assert support.backends
+        assert support.backends and set(support.backends) <= {*plugins.names("backend"), *PLANNED}
         assert target.precisions(support.format) == support.precisions
     assert target.precisions("papyrus") == ()
     assert target.architecture in ("aarch64", "x86_64")
