@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+# ONNX Runtime starts to upload as it is imported, by whichever test.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -54,6 +54,16 @@ class OnnxModels:
             [(f"y{i}", dtype, shape) for i, dtype in enumerate(dtypes)],
         )
 
+    def handing_through(self):
+        """Return a model with an input and a constant among its outputs."""
+        node, row = self.helper.make_node, ("float32", [1, 3])
+        return self.model(
+            [node("Relu", ["x"], ["y"]), node("Identity", ["c"], ["k"])],
+            [("x", *row)],
+            [("x", *row), ("y", *row), ("k", *row)],
+            [("c", np.array([[7, 8, 9]], np.float32))],
+        )
+
     def looking_up(self):
         """Return a model that fails when it runs, by an index that is out of range."""
         return self.model(

@@ -71,6 +71,15 @@ def test_several_inputs_and_outputs_of_every_dtype_keep_their_places(onnx_models
             np.testing.assert_array_equal(output, value, strict=True)
 
 
+def test_inputs_and_constants_can_be_outputs(onnx_models):
+    with Backend(onnx_models.save(onnx_models.handing_through()), 1) as backend:
+        for value in ([[-1, 0, 2]], [[3, -4, 5]]):
+            handed, rectified, constant = run(backend, value)
+            assert handed.tolist() == value
+            assert rectified.tolist() == np.maximum(value, 0).tolist()
+            assert constant.tolist() == [[7, 8, 9]]
+
+
 def test_outputs_belong_to_the_caller(onnx_models):
     with Backend(onnx_models.save(onnx_models.classifier()), 1) as backend:
         (dark,) = run(backend, 0)

@@ -162,6 +162,15 @@ def test_open_dimensions_of_an_onnx_file_are_refused(onnx_models):
         Backend(path, 1)
 
 
+def test_inputs_and_constants_can_be_outputs(onnx_models):
+    with Backend(onnx_models.save(onnx_models.handing_through()), 1) as backend:
+        for value in ([[-1, 0, 2]], [[3, -4, 5]]):
+            handed, rectified, constant = run(backend, value)
+            assert handed.tolist() == value
+            assert rectified.tolist() == np.maximum(value, 0).tolist()
+            assert constant.tolist() == [[7, 8, 9]]
+
+
 def test_outputs_belong_to_the_caller():
     with Backend(ASSETS / "classifier_int8.tflite", 1) as backend:
         (dark,) = run(backend, -128)

@@ -37,7 +37,7 @@ MESSAGES = {
 }
 _GRAPH, _OPERATOR, _TYPE, _NAME, _EXTERNAL_DATA, _DATA_LOCATION = 7, 4, 2, 8, 13, 14
 _FLOAT16 = 10
-# Bounds the time for a hostile file, about 5 s; a ResNet-50 has 5,000 fields.
+# Bounds the work for a hostile file, to about 4 s; large networks have some ten thousand fields.
 _FIELD_LIMIT = 5_000_000
 _DEPTH_LIMIT = 100  # protobuf's own
 

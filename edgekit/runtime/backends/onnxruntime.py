@@ -74,14 +74,19 @@ class Backend:
         self.inputs = tuple(_spec(node, model_path) for node in session.get_inputs())
         self.outputs = tuple(_spec(node, model_path) for node in session.get_outputs())
         self._inputs = [np.zeros(spec.shape, spec.dtype) for spec in self.inputs]
-        self._outputs = [np.zeros(spec.shape, spec.dtype) for spec in self.outputs]
+        # An input that is an output too is not written by the engine.
+        handed_through = dict(zip((spec.name for spec in self.inputs), self._inputs, strict=True))
+        self._outputs = [
+            handed_through.get(spec.name, np.zeros(spec.shape, spec.dtype)) for spec in self.outputs
+        ]
         self._session = session
         self._binding = session.io_binding()
         value_over = ort.OrtValue.ortvalue_from_numpy
         for spec, array in zip(self.inputs, self._inputs, strict=True):
             self._binding.bind_ortvalue_input(spec.name, value_over(array))
         for spec, array in zip(self.outputs, self._outputs, strict=True):
-            self._binding.bind_ortvalue_output(spec.name, value_over(array))
+            if spec.name not in handed_through:
+                self._binding.bind_ortvalue_output(spec.name, value_over(array))
 
     def input_buffer(self, index: int) -> NDArray[Any]:
         """Return the array that the input is bound to."""

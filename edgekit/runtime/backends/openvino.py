@@ -28,9 +28,9 @@ _Specs = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
 class Backend:
     """A .tflite or .onnx file in one infer request; see `edgekit.runtime.backends.Backend`.
 
-    Inputs and outputs are arrays of this object that the request was given once, so that a run
-    allocates nothing. The outputs are copied from there into the caller's, because giving it those
-    anew for each run costs more than the copy.
+    The request is given arrays of this object as its inputs once, and its own output memory is
+    copied into the caller's, so that a run allocates nothing: giving it the caller's anew for each
+    run costs more than the copy.
     """
 
     precision = "f32"
@@ -49,6 +49,11 @@ class Backend:
             compiled = self._compile(openvino, model, threads)
             self._request = compiled.create_infer_request()
             self._keeps_state = bool(self._request.query_state())
+            self._inputs = [np.zeros(spec.shape, spec.dtype) for spec in self.inputs]
+            for index, array in enumerate(self._inputs):
+                self._request.set_input_tensor(index, openvino.Tensor(array, shared_memory=True))
+            places = range(len(self.outputs))
+            self._outputs = [self._request.get_output_tensor(index).data for index in places]
         except RuntimeError as error:
             raise ModelError(
                 f"OpenVINO {version} cannot load {model_path}: {_reason(error)}"
@@ -56,12 +61,6 @@ class Backend:
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         effective = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.executes = f"OpenVINO {version}, CPU, {effective}"
-        self._inputs = [np.zeros(spec.shape, spec.dtype) for spec in self.inputs]
-        self._outputs = [np.zeros(spec.shape, spec.dtype) for spec in self.outputs]
-        for index, array in enumerate(self._inputs):
-            self._request.set_input_tensor(index, openvino.Tensor(array, shared_memory=True))
-        for index, array in enumerate(self._outputs):
-            self._request.set_output_tensor(index, openvino.Tensor(array, shared_memory=True))
 
     def input_buffer(self, index: int) -> NDArray[Any]:
         """Return the array that the engine reads."""
