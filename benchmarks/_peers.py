@@ -65,9 +65,12 @@ def ai_edge_quantizer(model: Any, calibration: Array) -> Answers:
 
 def onnx_runtime(model: Any, calibration: Array) -> Answers:
     """Quantize by `quantize_static`: Q/DQ, per channel, min-max, after its own preparation."""
-    import onnxruntime as ort
     import tensorflow as tf
     import tf2onnx
+
+    from edgekit.runtime.backends.onnxruntime import import_onnxruntime
+
+    ort = import_onnxruntime()
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
