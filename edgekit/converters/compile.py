@@ -30,6 +30,7 @@ from edgekit.evaluation.evaluate import evaluate, evaluate_reference
 from edgekit.runtime.backends import Backend, default_threads
 from edgekit.runtime.model import Model
 from edgekit.specs import class_count
+from edgekit.targets import read_target
 
 
 def compile_model(
@@ -58,6 +59,7 @@ def compile_model(
         recipe.int8_steps,
         observer=recipe.observer,
         ranges=None if recipe.ranges is None else read_ranges(recipe.ranges),
+        target=None if recipe.target is None else read_target(recipe.target),
     )
     return _mixed(job, model, emitted, scratch, on_progress) if is_auto else (emitted, None)
 

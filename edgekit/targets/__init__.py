@@ -154,6 +154,16 @@ class Target(Fact, frozen=True):
         """The model formats it runs, best first."""
         return tuple(support.format for support in self.runs)
 
+    @property
+    def has_tensorrt(self) -> bool:
+        """Whether one of the family of TensorRT runs ONNX models on it."""
+        return any(
+            backend.startswith("tensorrt")
+            for support in self.runs
+            if support.format == "onnx"
+            for backend in support.backends
+        )
+
     def precisions(self, format: str) -> tuple[str, ...]:  # noqa: A002
         """Return the precisions it runs `format` in, best first; none for a format unknown to it.
 

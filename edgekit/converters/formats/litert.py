@@ -23,6 +23,7 @@ from edgekit.converters.tflite.lower import lower_tflite
 from edgekit.errors import ModelError, UsageError, expect_one_of
 from edgekit.runtime.tflite import TfliteDescription, describe_tflite
 from edgekit.specs import PRECISIONS as ALL_PRECISIONS
+from edgekit.targets import Target
 
 MODEL_FILE = "model.tflite"
 BACKEND = "litert"
@@ -55,6 +56,7 @@ def emit(
     *,
     observer: Observer = "minmax",
     ranges: RangeTable | None = None,
+    target: Target | None = None,
 ) -> Emitted:
     """Convert `source` to a .tflite of `precision`.
 
@@ -69,6 +71,7 @@ def emit(
         int8_steps: what is done to a Keras 3 model before it is made of integers.
         observer: how ranges are chosen from what is observed.
         ranges: in the place of observed ones.
+        target: the device; all run the same .tflite.
 
     Raises:
         UsageError: an unknown precision, or integers without calibration.

@@ -33,6 +33,7 @@ from edgekit.converters.sources.graph import FrozenGraph
 from edgekit.converters.sources.onnx import OnnxSource
 from edgekit.converters.static import has_trained_ranges
 from edgekit.errors import ModelError, UsageError, expect_one_of
+from edgekit.targets import Target
 
 MODEL_FILE = "model.onnx"
 BACKEND = "onnxruntime"
@@ -65,18 +66,21 @@ def emit(
     *,
     observer: Observer = "minmax",
     ranges: RangeTable | None = None,
+    target: Target | None = None,
 ) -> Emitted:
     """Convert `source`, which is `fitted`, to ONNX of `precision`.
 
     Args and errors are those of `edgekit.converters.formats.litert.emit`; inputs and outputs of
-    int8 models are real numbers here.
+    int8 models are real numbers here. Activations are int8 around zero, which TensorRT needs, but
+    for a target that does not run ONNX by TensorRT: CPUs are faster with uint8 over the range.
     """
     expect_one_of("precision", precision, PRECISIONS)
     say = on_progress or (lambda phase, done, total: None)
     if isinstance(source, OnnxSource) and source.precision != "fp32":
         return _as_it_is(source, precision)
     if precision == "int8":
-        return _emit_int8(source, calibration, say, int8_steps, observer, ranges)
+        symmetric = target is None or target.has_tensorrt
+        return _emit_int8(source, calibration, say, int8_steps, observer, ranges, symmetric)
     if has_trained_ranges(_inner(source)):
         raise ModelError(
             f"this model was trained for integers and cannot become {precision}; choose int8, or "
@@ -115,6 +119,7 @@ def _emit_int8(
     steps: Sequence[str],
     observer: Observer,
     given: RangeTable | None,
+    symmetric: bool,
 ) -> Emitted:
     trained = has_trained_ranges(_inner(source))
     if calibration is None and not trained and given is None:
@@ -139,9 +144,9 @@ def _emit_int8(
         table = table.with_ranges({**found, **table.tensors})
     if given is not None:
         table = given.over(table, float_model.known())
-    done = insert_qdq(model, table.tensors, table.precisions)
+    done = insert_qdq(model, table.tensors, table.precisions, symmetric=symmetric)
     content = done.model.SerializeToString()
-    notes = (*float_model.notes, *_objections(done.model))
+    notes = (*float_model.notes, *(_objections(done.model) if symmetric else ()))
     return Emitted(content, done.fallbacks, notes, table, extremes)
 
 

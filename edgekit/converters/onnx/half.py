@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgekit.bundle import Fallback
+from edgekit.converters.onnx.simplify import sort_nodes
 from edgekit.converters.sources.graph import one_line
 from edgekit.errors import ModelError, require
 from edgekit.runtime.backends.onnxruntime import import_onnxruntime
@@ -36,6 +37,7 @@ def to_half(model: Any) -> tuple[Any, tuple[Fallback, ...]]:
     copy = onnx.ModelProto.FromString(model.SerializeToString())
     try:
         half = float16.convert_float_to_float16(copy, keep_io_types=True)
+        sort_nodes(half.graph)  # it appends its casts
         half = onnx.shape_inference.infer_shapes(half)
     except Exception as error:  # of many kinds
         raise ModelError(f"the model cannot be made fp16: {one_line(error)}") from error

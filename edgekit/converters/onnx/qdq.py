@@ -1,7 +1,8 @@
 """Float ONNX + ranges -> ONNX with explicit Q/DQ, as TensorRT takes it.
 
-Activations are int8 around zero (zero point 0), weights int8 with a scale for each output channel,
-biases stay real. What TensorRT asks for is in docs/tensorrt-rules.md.
+Activations are int8 around zero (zero point 0), or uint8 where a CPU is to run the model; weights
+are int8 with a scale for each output channel, biases stay real. What TensorRT asks for is in
+docs/tensorrt-rules.md.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from edgekit.bundle import Fallback
 from edgekit.converters.onnx.graph import MOVING, RECURRENT, WEIGHTED, OnnxGraph
 from edgekit.converters.onnx.simplify import drop_unread
-from edgekit.converters.quantize.ranges import Range
+from edgekit.converters.quantize.ranges import Range, int8_grid
 from edgekit.errors import require
 
 LIMIT = 127
@@ -36,7 +37,11 @@ class WithQdq:
 
 
 def insert_qdq(
-    model: Any, ranges: Mapping[str, Range], float_layers: Iterable[str] = ()
+    model: Any,
+    ranges: Mapping[str, Range],
+    float_layers: Iterable[str] = (),
+    *,
+    symmetric: bool = True,
 ) -> WithQdq:
     """Return `model` with Q/DQ behind the tensors that are read by what gains from int8.
 
@@ -47,6 +52,8 @@ def insert_qdq(
         model: a float `onnx.ModelProto`, simplified, with fixed dimensions.
         ranges: of the tensors' real values, by name.
         float_layers: names of layers that stay float.
+        symmetric: steps of activations lie around zero, as TensorRT wants them; else they span the
+            range, as CPUs like them: there ReLU is what the lowest step says.
     """
     onnx: Any = require("onnx", "convert")
     model = onnx.ModelProto.FromString(model.SerializeToString())
@@ -54,10 +61,11 @@ def insert_qdq(
     floats = set(float_layers)
     kept = [node for node in graph.nodes if graph.layer_of(node) in floats]
     wanted = quantized_tensors(graph, kept)
-    scales = _scales(graph, wanted, ranges)
+    found = _joined(graph, wanted, ranges)
+    grids = {name: _symmetric(one) if symmetric else _spanning(one) for name, one in found.items()}
     fallbacks = [Fallback(graph.layer_of(node), "said to stay float") for node in kept]
-    fallbacks += _unquantized(graph, scales, kept)
-    _Writer(onnx, graph, scales, {id(node) for node in kept}).write()
+    fallbacks += _unquantized(graph, grids, kept)
+    _Writer(onnx, graph, grids, {id(node) for node in kept}).write()
     return WithQdq(onnx.shape_inference.infer_shapes(model), tuple(fallbacks))
 
 
@@ -87,8 +95,8 @@ def quantized_tensors(graph: OnnxGraph, kept: Iterable[Any] = ()) -> list[str]:
     return [name for name in order if name in wanted]
 
 
-def _scales(graph: OnnxGraph, wanted: list[str], ranges: Mapping[str, Range]) -> dict[str, float]:
-    """Return the step of each tensor: one for all tensors that hold the same values."""
+def _joined(graph: OnnxGraph, wanted: list[str], ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """Return the range of each tensor: one for all tensors that hold the same values."""
     group = {name: name for name in wanted}
 
     def root(name: str) -> str:
@@ -103,13 +111,22 @@ def _scales(graph: OnnxGraph, wanted: list[str], ranges: Mapping[str, Range]) ->
         same = [name for name in (*inputs, *node.output) if name in group]
         for name in same[1:]:
             group[root(name)] = root(same[0])
-    largest: dict[str, float] = {}
+    joined: dict[str, Range] = {}
     for name in wanted:
         if name in ranges:
-            found = max(abs(ranges[name].min), abs(ranges[name].max))
-            largest[root(name)] = max(largest.get(root(name), 0.0), found)
-    steps = {name: step_of(value) for name, value in largest.items()}
-    return {name: steps[root(name)] for name in wanted if root(name) in steps}
+            joined[root(name)] = ranges[name].union(joined.get(root(name), ranges[name]))
+    return {name: joined[root(name)] for name in wanted if root(name) in joined}
+
+
+def _symmetric(found: Range) -> tuple[float, Any]:
+    """Return step and zero point of int8 around zero."""
+    return step_of(max(abs(found.min), abs(found.max))), np.int8(0)
+
+
+def _spanning(found: Range) -> tuple[float, Any]:
+    """Return step and zero point of uint8 over a range."""
+    step, zero = int8_grid(found)
+    return step, np.uint8(zero)
 
 
 def step_of(largest: float) -> float:
@@ -140,9 +157,9 @@ class _Writer:
     """Writes Q/DQ into a graph."""
 
     def __init__(
-        self, onnx: Any, graph: OnnxGraph, scales: Mapping[str, float], kept: set[int]
+        self, onnx: Any, graph: OnnxGraph, grids: Mapping[str, tuple[float, Any]], kept: set[int]
     ) -> None:
-        self._onnx, self._graph, self._scales, self._kept = onnx, graph, scales, kept
+        self._onnx, self._graph, self._grids, self._kept = onnx, graph, grids, kept
         self._weights: dict[tuple[str, int | None], str] = {}
         self._nodes: list[Any] = []
 
@@ -154,7 +171,7 @@ class _Writer:
             if id(node) not in self._kept:
                 self._quantize_weights(node)
                 node.input[:] = [
-                    f"{name}/dequantized" if name in self._scales else name for name in node.input
+                    f"{name}/dequantized" if name in self._grids else name for name in node.input
                 ]
             self._nodes.append(node)
             for output in node.output:
@@ -164,13 +181,13 @@ class _Writer:
         drop_unread(graph)
 
     def _quantize(self, name: str) -> None:
-        """Add Q and DQ behind a tensor, if it has a scale."""
-        if name not in self._scales:
+        """Add Q and DQ behind a tensor, if it has a grid."""
+        if name not in self._grids:
             return
-        scale = np.asarray(self._scales[name], np.float32)
+        step, zero_point = self._grids[name]
         parameters = [
-            self._constant(f"{name}/scale", scale),
-            self._constant(f"{name}/zero_point", np.asarray(0, np.int8)),
+            self._constant(f"{name}/scale", np.asarray(step, np.float32)),
+            self._constant(f"{name}/zero_point", np.asarray(zero_point)),
         ]
         for kind, given, made in (
             ("QuantizeLinear", name, f"{name}/quantized"),
@@ -182,7 +199,7 @@ class _Writer:
 
     def _quantize_weights(self, node: Any) -> None:
         """Put int8 weights and their DQ in the place of real ones."""
-        if node.op_type not in WEIGHTED or node.input[0] not in self._scales:
+        if node.op_type not in WEIGHTED or node.input[0] not in self._grids:
             return
         place, axis = WEIGHTED[node.op_type]
         name = node.input[place]
@@ -218,9 +235,7 @@ class _Writer:
         return name
 
 
-def _unquantized(
-    graph: OnnxGraph, scales: Mapping[str, float], kept: Iterable[Any]
-) -> list[Fallback]:
+def _unquantized(graph: OnnxGraph, grids: Mapping[str, Any], kept: Iterable[Any]) -> list[Fallback]:
     """Say which nodes that could be int8 are not."""
     skipped = {id(node) for node in kept}
     found = []
@@ -230,7 +245,7 @@ def _unquantized(
         if node.op_type in RECURRENT:
             reason = f"neither ONNX Runtime nor TensorRT has an int8 {node.op_type}"
             found.append(Fallback(graph.layer_of(node), reason))
-        elif node.op_type in WEIGHTED and node.input[0] not in scales:
+        elif node.op_type in WEIGHTED and node.input[0] not in grids:
             reason = f"{node.op_type}: no range is known of its input"
             found.append(Fallback(graph.layer_of(node), reason))
     return found

@@ -71,6 +71,25 @@ def drop_unread(graph: Any) -> None:
     graph.initializer.extend(kept)
 
 
+def sort_nodes(graph: Any) -> None:
+    """Put the nodes of an ONNX graph in an order in which they can run, as its format asks for."""
+    missing = {output for node in graph.node for output in node.output}
+    waiting, nodes = list(graph.node), []
+    while waiting:
+        blocked = []
+        for node in waiting:
+            if names_read(node) & missing:
+                blocked.append(node)
+            else:
+                nodes.append(node)
+                missing -= set(node.output)
+        if len(blocked) == len(waiting):
+            raise ModelError(f"the nodes around {waiting[0].name!r} read each other in a circle")
+        waiting = blocked
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
 def names_read(node: Any) -> set[str]:
     """Return the tensors that a node reads, in its subgraphs too."""
     found = {name for name in node.input if name}

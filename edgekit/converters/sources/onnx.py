@@ -90,7 +90,7 @@ def open_onnx(path: Path, input_shape: tuple[int, ...] | None) -> OnnxSource:
 def onnx_source(model: Any, inputs: tuple[TensorSpec, ...], where: str) -> OnnxSource:
     """Return a model with fixed dimensions as a source."""
     session = open_session(model, where)
-    return OnnxSource(model, inputs, _outputs(session, inputs), session)
+    return OnnxSource(model, inputs, _outputs(session, inputs, where), session)
 
 
 def open_session(model: Any, what: str) -> Any:
@@ -187,10 +187,13 @@ def _fix(model: Any, specs: Sequence[TensorSpec]) -> None:
     del model.graph.value_info[:]
 
 
-def _outputs(session: Any, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+def _outputs(session: Any, inputs: Sequence[TensorSpec], where: str) -> tuple[TensorSpec, ...]:
     names = [output.name for output in session.get_outputs()]
     zeros = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in inputs}
-    arrays = [np.asarray(array) for array in session.run(None, zeros)]
+    try:
+        arrays = [np.asarray(array) for array in session.run(None, zeros)]
+    except Exception as error:  # every status of ONNX Runtime is a class of its own
+        raise ModelError(f"ONNX Runtime cannot run {where}: {one_line(error)}") from error
     for name, array in zip(names, arrays, strict=True):
         if array.dtype.kind not in "fiub" or not math.prod(array.shape):
             raise ModelError(f"output {name[:80]!r} is no tensor of numbers: {array.dtype}")
