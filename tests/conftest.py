@@ -57,6 +57,8 @@ def write_bundle_of(folder, name="classifier", precision="int8", preprocess="raw
         complete = Preprocess.parse(preprocess).for_input(backend.inputs[0])
         manifest = draft_manifest(
             backend,
+            format="litert",
+            model_file="model.tflite",
             task=TASKS[name],
             precision=precision,
             preprocess=complete,
