@@ -145,10 +145,13 @@ def _explain(error: Exception, given: Sequence[str]) -> tuple[str, int]:
 def _fail(message: str, code: int) -> int:
     _end_output()
     line = " ".join(message.split())
-    # A file's name or content must not steer the terminal.
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    print(f"edgekit: {shown}", file=sys.stderr)
+    print(f"edgekit: {printable(line)}", file=sys.stderr)
     return code
+
+
+def printable(text: str) -> str:
+    """Return `text` with escapes for what steers a terminal: a file's name or content might."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _end_output() -> None:

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from edgekit.atomic import write_file
 from edgekit.bundle import refuse_inside
+from edgekit.cli import printable
 
 _LEAST_PAUSE_S = 0.1
 
@@ -67,8 +68,8 @@ def print_table(
             overflow="ellipsis" if first else "fold",  # an address or path that is cut is no use
         )
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
+        table.add_row(*(escape(printable(cell)) for cell in row))
+    console.print(f"[bold]{escape(printable(title))}[/bold]", soft_wrap=True)
     console.print(table)
 
 
