@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.converters.onnx.lint import files, operators, placement, quantization
 from edgekit.converters.onnx.lint.finding import Finding, Severity
-from edgekit.converters.onnx.lint.scope import Scope
+from edgekit.converters.onnx.lint.scope import Scope, with_types
 from edgekit.errors import require
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def lint(model: onnx.ModelProto, folder: Path | None = None) -> tuple[Finding, .
     >>> [f.rule for f in lint(onnx.load("model.onnx", load_external_data=False))]
     ['zero-point']
     """
-    typed = _with_types(model)
+    typed = with_types(model)
     outermost = Scope(typed.graph, typed, folder)
     functions = [Scope(_body(function), typed, folder) for function in typed.functions]
     found = list(files.check(outermost, folder))
@@ -55,13 +55,3 @@ def _body(function: onnx.FunctionProto) -> onnx.GraphProto:
     inputs = [protos.ValueInfoProto(name=name) for name in function.input]
     graph: onnx.GraphProto = protos.GraphProto(node=function.node, input=inputs)
     return graph
-
-
-def _with_types(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return `model` with the types and shapes that can be inferred."""
-    inference = require("onnx.shape_inference", "lint")
-    try:
-        typed: onnx.ModelProto = inference.infer_shapes(model)
-    except (inference.InferenceError, ValueError, RuntimeError, TypeError):
-        return model  # a broken graph, or more than a protobuf's 2 GB: types stay as declared
-    return typed

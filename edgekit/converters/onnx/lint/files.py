@@ -9,14 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.converters.onnx.lint.finding import Finding
-from edgekit.converters.onnx.lint.scope import (
-    Scope,
-    external_file,
-    label,
-    names,
-    stored_at,
-    type_name,
-)
+from edgekit.converters.onnx.lint.scope import Scope, label, names, type_name
+from edgekit.converters.onnx.read import external_file, stored_at
 
 if TYPE_CHECKING:
     import onnx

@@ -28,14 +28,17 @@ SUPPORTED = names(
     ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu
     Reshape Resize ReverseSequence RoiAlign RotaryEmbedding Round STFT ScaledTanh Scan Scatter
     ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign Sin Sinh Size Slice Softmax Softplus
-    Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan Tanh TensorScatter ThresholdedRelu
+    Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh TensorScatter ThresholdedRelu
     Tile TopK Transpose Trilu Unsqueeze Upsample Where Xor
     """
 )
-"""The matrix of onnx-tensorrt, docs/operators.md, as of TensorRT 10.15 and TensorRT-RTX 1.7."""
+"""The matrix of onnx-tensorrt, docs/operators.md, as of TensorRT 10.15."""
 
-NOT_ON_RTX = frozenset(("DeformConv", "NonMaxSuppression", "NonZero"))
+NOT_ON_RTX = names("DeformConv NonMaxSuppression NonZero")
 """In the matrix, but TensorRT-RTX 1.7 has no kernel for them."""
+
+ONLY_ON_RTX = names("CausalConvWithState LinearAttention SimplifiedLayerNormalization Swish")
+"""Not in the matrix, but the parser of TensorRT-RTX 1.7 knows them."""
 
 # Inputs by place whose types must agree; DOUBLE counts as FLOAT. Float types may differ elsewhere
 # (Clip, Pow, Pad, BatchNormalization), because the parser casts there.
@@ -60,19 +63,13 @@ def check(scope: Scope) -> Iterator[Finding]:
     for node in scope.nodes:
         if (node.domain, node.op_type) in functions:
             continue
-        if node.op_type not in SUPPORTED:
+        if node.op_type not in SUPPORTED | ONLY_ON_RTX:
             yield _unknown(node)
             continue
         if node.domain not in ("", "ai.onnx"):
             yield _domain(node)
-        if node.op_type in NOT_ON_RTX:
-            yield Finding(
-                "note",
-                "not-on-rtx",
-                label(node),
-                f"TensorRT has {node.op_type}, TensorRT-RTX 1.7 has not",
-                "for RTX, compute it outside the model",
-            )
+        if node.op_type in NOT_ON_RTX | ONLY_ON_RTX:
+            yield _not_everywhere(node)
         if node.op_type == "DequantizeLinear" and _has_early_half_scale(scope, node):
             has_half_scales = True
             yield Finding(
@@ -118,6 +115,19 @@ _REMEDIES = dict.fromkeys(
     names("QLinearConv QLinearMatMul QLinearAdd ConvInteger MatMulInteger DynamicQuantizeLinear"),
     _FLOAT_AGAIN,
 ) | {"FusedConv": "export without ONNX Runtime's optimizations, which make it"}
+
+
+def _not_everywhere(node: onnx.NodeProto) -> Finding:
+    has, lacks = "TensorRT 10.15", "TensorRT-RTX 1.7"
+    if node.op_type in ONLY_ON_RTX:
+        has, lacks = lacks, has
+    return Finding(
+        "note",
+        "not-everywhere",
+        label(node),
+        f"{has} has {node.op_type}, {lacks} has not",
+        "compute it outside the model if it must run on both",
+    )
 
 
 def _domain(node: onnx.NodeProto) -> Finding:

@@ -26,9 +26,10 @@ def check(scope: Scope) -> Iterator[Finding]:
     for node in scope.nodes:
         if node.op_type in _PAIRS:
             yield from _type(scope, node)
-            yield from _zero_point(scope, node)
-            yield from _scale(scope, node)
-            yield from _axis(scope, node)
+            if not _repeats_quantize(scope, node):
+                yield from _zero_point(scope, node)
+                yield from _scale(scope, node)
+                yield from _axis(scope, node)
             yield from _partner(scope, node)
     yield from _stored_integers(scope)
 
@@ -51,6 +52,14 @@ def axis_of(scope: Scope, node: onnx.NodeProto, rank: int) -> int:
     default = 0 if scope.opset < 13 else 1  # the attribute came with opset 13
     axis = int(scope.attribute(node, "axis", default))
     return axis + rank if axis < 0 else axis
+
+
+def _repeats_quantize(scope: Scope, node: onnx.NodeProto) -> bool:
+    """Whether a DQ has the scale and zero point of the Q before it, where all was said."""
+    maker = scope.producer(node.input[0]) if node.input else None
+    if node.op_type != "DequantizeLinear" or maker is None:
+        return False
+    return maker.op_type == "QuantizeLinear" and list(maker.input[1:]) == list(node.input[1:])
 
 
 def _type(scope: Scope, node: onnx.NodeProto) -> Iterator[Finding]:
@@ -153,7 +162,7 @@ def _scale(scope: Scope, node: onnx.NodeProto) -> Iterator[Finding]:
             f"scale {numbers[~(numbers > 0)][0]:g}: scales must all be above 0"
             if numbers.size
             else "no scale: there must be one, or one a channel",
-            "a range of nothing but zeros gets any positive scale, such as 1",
+            "calibrate again; a range of nothing but zeros takes any positive scale",
         )
     elif np.any(np.isinf(numbers)):
         yield Finding(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.onnx.read import external_file, stored_at
 from edgekit.errors import ModelError, require
 
 if TYPE_CHECKING:
@@ -240,35 +241,38 @@ def label(node: onnx.NodeProto) -> str:
     return node.name or f"{node.op_type} -> {node.output[0] if node.output else '?'}"
 
 
+def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return `model` with the types and shapes that can be inferred.
+
+    Raises:
+        ModelError: a name in it is no text.
+    """
+    _check_text(model)
+    inference = require("onnx.shape_inference", "lint")
+    try:
+        typed: onnx.ModelProto = inference.infer_shapes(model)
+    except (inference.InferenceError, ValueError, RuntimeError, TypeError):
+        return model  # a broken graph, or more than a protobuf's 2 GB: types stay as declared
+    return typed
+
+
+def _check_text(message: Any) -> None:
+    """Hold that each text of a protobuf is one; damaged ones come out as bytes."""
+    for field, value in message.ListFields():
+        if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            continue
+        is_single = isinstance(value, str | bytes) or hasattr(value, "ListFields")
+        for part in [value] if is_single else value:
+            if isinstance(part, bytes):
+                raise ModelError(f"the model is damaged: {field.name} {part[:40]!r} is no text")
+            if not isinstance(part, str):
+                _check_text(part)
+
+
 def type_name(number: int) -> str | None:
     """Return the ONNX name of element type `number`, such as ``FLOAT``; None: unknown or unset."""
     types = require("onnx", "lint").TensorProto.DataType
     return str(types.Name(number)) if number and number in types.values() else None
-
-
-def external_file(tensor: onnx.TensorProto) -> str | None:
-    """Return the file that holds the values of `tensor`, or None: they are in the model itself."""
-    if tensor.data_location != 1:  # TensorProto.EXTERNAL
-        return None
-    return next((e.value for e in tensor.external_data if e.key == "location"), "")
-
-
-def stored_at(tensor: onnx.TensorProto, folder: Path | None) -> Path | None:
-    """Return the file of an external `tensor` if it is a plain file in `folder`, else None.
-
-    Nothing is read. A path that is absolute, climbs with ``..`` or goes through a link is no file
-    in the folder: a model from somewhere else could name any file of this machine.
-    """
-    location = external_file(tensor)
-    if not location or folder is None or "\0" in location:
-        return None
-    try:
-        root = folder.resolve()
-        file = (root / location).resolve()
-        is_plain = file == root / location and file.is_relative_to(root) and file.is_file()
-    except (OSError, RuntimeError):  # a name too long, a loop of links
-        return None
-    return file if is_plain else None
 
 
 def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
