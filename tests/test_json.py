@@ -86,9 +86,21 @@ def test_evaluate(classifier_bundle, tmp_path):
 
 
 def test_inspect(classifier_bundle, tmp_path):
-    check("inspect", run(tmp_path, "inspect", classifier_bundle))
+    of_onnx = [key for key in documented("inspect") if key.startswith("findings[]")]
+    check("inspect", run(tmp_path, "inspect", classifier_bundle), of_onnx)
     model = classifier_bundle / "model.tflite"
-    check("inspect", run(tmp_path, "inspect", model))
+    check("inspect", run(tmp_path, "inspect", model), of_onnx)
+
+
+def test_inspect_of_onnx(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install -e '.[lint]'")
+    from onnx_graphs import GraphWriter
+
+    graph = GraphWriter()
+    onnx.save(graph.model(graph.qdq(graph.input(), zero=3)), tmp_path / "m.onnx")
+    written = run(tmp_path, "inspect", tmp_path / "m.onnx")
+    assert {finding["rule"] for finding in written["findings"]} == {"zero-point"}
+    check("inspect", written, ["findings"])
 
 
 def test_targets(tmp_path):

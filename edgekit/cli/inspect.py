@@ -1,72 +1,159 @@
-"""`edgekit inspect`: what is in a bundle or a .tflite, without running it."""
+"""`edgekit inspect`: what is in a bundle, a .tflite or an .onnx, without running it."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgekit.cli._output import Json, print_json, print_table
 from edgekit.specs import TensorSpec
 
+if TYPE_CHECKING:
+    from edgekit.bundle import Bundle
+    from edgekit.converters.onnx.lint import Finding
+
+_SHOWN = 5  # findings of one rule; all are in the JSON
+
 
 def command(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="NAME.edgekit or FILE.tflite.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="NAME.edgekit, FILE.tflite or FILE.onnx.")
+    ],
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Exit 1 if TensorRT refuses or does not fuse the .onnx."),
+    ] = False,
     json: Json = None,
 ) -> None:
-    """Show tensors, dtypes, quantization, operators and size."""
+    """Show tensors, dtypes, quantization, operators and size; of .onnx what TensorRT objects to."""
     import msgspec
 
     from edgekit.bundle import read_bundle
-    from edgekit.errors import ModelError
-    from edgekit.runtime.tflite import describe_tflite
+    from edgekit.errors import ModelError, UsageError
 
     bundle = None
     file = path
     if path.is_dir() or path.suffix == ".edgekit":
         bundle = read_bundle(path)
         file = bundle.model_path
-    elif path.suffix != ".tflite":
-        raise ModelError(f"cannot inspect {path}; expected a bundle NAME.edgekit or a .tflite")
+    elif path.suffix not in (".tflite", ".onnx"):
+        raise ModelError(
+            f"cannot inspect {path}; expected a bundle NAME.edgekit, a .tflite or an .onnx"
+        )
+    if strict and file.suffix != ".onnx":
+        raise UsageError(f"--strict judges .onnx models; {path} holds {file.name}")
+    result, findings = _inspect_onnx(file) if file.suffix == ".onnx" else _inspect_tflite(file)
+    result = {
+        "path": str(path),
+        **result,
+        "findings": None if findings is None else msgspec.to_builtins(findings),
+        "bundle": None,
+    }
+    if bundle is not None:
+        result["bundle"] = _print_bundle(bundle, path, json)
+    _print_model(file.name, result, json)
+    if findings is not None:
+        _print_findings(findings, json)
+    print_json(result, json)
+    _judge(path, findings or (), strict)
+
+
+def _inspect_tflite(file: Path) -> tuple[dict[str, Any], None]:
+    from edgekit.errors import ModelError
+    from edgekit.runtime.tflite import describe_tflite
+
     try:
         content = file.read_bytes()
     except OSError as error:
         raise ModelError(f"cannot read {file}: {error.strerror}") from error
     model = describe_tflite(content, str(file))
     counts = Counter(operator.name for operator in model.operators)
-    result: dict[str, Any] = {
-        "path": str(path),
+    return {
         "size_bytes": model.size_bytes,
-        "inputs": msgspec.to_builtins(model.inputs),
-        "outputs": msgspec.to_builtins(model.outputs),
+        "inputs": model.inputs,
+        "outputs": model.outputs,
         "operators": dict(counts.most_common()),
-        "bundle": None,
-    }
-    if bundle is not None:
-        manifest: dict[str, Any] = msgspec.to_builtins(bundle.manifest)
-        result["bundle"] = manifest | {"labels": bundle.labels}
-        facts = [(name, _fact(manifest[name])) for name in ("task", "precision", "target")]
-        for name in ("preprocess", "postprocess", "parity", "accuracy", "golden"):
-            facts.append((name, _fact(manifest[name])))
-        facts += [("source", manifest["provenance"]["source"]), ("labels", str(len(bundle.labels)))]
-        print_table(str(path), ("", ""), facts, json, numbers=False)
+    }, None
+
+
+def _inspect_onnx(file: Path) -> tuple[dict[str, Any], tuple[Finding, ...]]:
+    from edgekit.converters.onnx.lint import lint
+    from edgekit.converters.onnx.lint.describe import describe
+    from edgekit.converters.onnx.read import read_model
+
+    model = read_model(file)
+    facts = describe(model, file)
+    return {
+        "size_bytes": facts.size_bytes,
+        "inputs": facts.inputs,
+        "outputs": facts.outputs,
+        "operators": facts.operators,
+    }, lint(model, file.parent)
+
+
+def _judge(path: Path, findings: Sequence[Finding], strict: bool) -> None:
+    from edgekit.errors import CheckFailed
+
+    grave = [finding for finding in findings if finding.severity != "note"]
+    if strict and grave:
+        first = grave[0]
+        raise CheckFailed(
+            f"{path}: TensorRT objects to {len(grave)} things, the first being {first.rule} at "
+            f"{first.node}: {first.message}; {first.remedy}"
+        )
+
+
+def _print_bundle(bundle: Bundle, path: Path, json: str | None) -> dict[str, Any]:
+    import msgspec
+
+    manifest: dict[str, Any] = msgspec.to_builtins(bundle.manifest)
+    facts = [(name, _fact(manifest[name])) for name in ("task", "precision", "target")]
+    for name in ("preprocess", "postprocess", "parity", "accuracy", "golden"):
+        facts.append((name, _fact(manifest[name])))
+    facts += [("source", manifest["provenance"]["source"]), ("labels", str(len(bundle.labels)))]
+    print_table(str(path), ("", ""), facts, json, numbers=False)
+    return manifest | {"labels": bundle.labels}
+
+
+def _print_model(name: str, result: dict[str, Any], json: str | None) -> None:
     rows = [
-        (kind, spec.name, "x".join(map(str, spec.shape)), spec.dtype, _quantization(spec))
-        for kind, specs in (("input", model.inputs), ("output", model.outputs))
-        for spec in specs
+        (kind, spec.name, _shape(spec), spec.dtype, _quantization(spec))
+        for kind in ("input", "output")
+        for spec in result[f"{kind}s"]
     ]
     columns = ("tensor", "name", "shape", "dtype", "quantization")
-    title = f"{file.name}: {model.size_bytes / 1000:.1f} kB"
-    print_table(title, columns, rows, json, numbers=False)
+    print_table(f"{name}: {result['size_bytes'] / 1000:.1f} kB", columns, rows, json, numbers=False)
+    operators: dict[str, int] = result["operators"]
     print_table(
-        f"{len(model.operators)} operators",
+        f"{sum(operators.values())} operators",
         ("operator", "count"),
-        [(name, str(count)) for name, count in counts.most_common()],
+        [(operator, str(count)) for operator, count in operators.items()],
         json,
     )
-    print_json(result, json)
+
+
+def _print_findings(findings: Sequence[Finding], json: str | None) -> None:
+    if not findings:
+        print_table("TensorRT: nothing to object to", (), (), json)
+        return
+    counts = Counter(finding.severity for finding in findings)
+    total = Counter((finding.severity, finding.rule) for finding in findings)
+    seen: Counter[tuple[str, str]] = Counter()
+    rows = []
+    for finding in findings:
+        kind = (finding.severity, finding.rule)
+        seen[kind] += 1
+        if seen[kind] <= _SHOWN:
+            rows.append((*kind, finding.node, finding.message, finding.remedy))
+        elif seen[kind] == total[kind]:
+            rows.append((*kind, "…", f"and {total[kind] - _SHOWN} more; --json has all", ""))
+    title = ", ".join(f"{count} {severity}" for severity, count in counts.items())
+    columns = ("TensorRT", "rule", "node", "what", "remedy")
+    print_table(f"TensorRT: {title}", columns, rows, json, numbers=False)
 
 
 def _fact(value: Any) -> str:
@@ -77,6 +164,10 @@ def _fact(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return "-" if value is None else str(value)
+
+
+def _shape(spec: TensorSpec) -> str:
+    return "x".join("?" if size < 0 else str(size) for size in spec.shape)
 
 
 def _quantization(spec: TensorSpec) -> str:
