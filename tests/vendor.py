@@ -1,0 +1,104 @@
+"""NVIDIA's TensorRT-RTX as a judge: parses and builds without a GPU, in a process of its own.
+
+It is proprietary, so nothing of it is in the repository: it is installed into the user's cache when
+a test first asks for it. TensorRT-RTX is of the same family as the TensorRT of a Jetson, with the
+same ONNX parser, but not the same builder.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "tensorrt-rtx-cu13==1.7.1.116"
+CHILD = Path(__file__).with_name("vendor_child.py")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a built engine: what it is, the types it reads, and the ONNX nodes it does."""
+
+    kind: str
+    inputs: list[str]
+    constants: list[str]
+    tactic: str
+    nodes: list[str]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a model; `refused_by`: parse, build, or None: an engine came out."""
+
+    refused_by: str | None
+    messages: list[str]
+    layers: list[Layer]
+
+
+class TensorRtRtx:
+    def __init__(self, packages):
+        self._packages = packages
+
+    def verdicts(self, models, engines=None):
+        """Parse and build each .onnx; engines go to the folder `engines`, named NAME.engine."""
+        request = {"models": [str(model) for model in models], "engines": engines and str(engines)}
+        return [
+            Verdict(
+                found["refused_by"],
+                found["messages"],
+                [Layer(**layer) for layer in found["layers"]],
+            )
+            for found in self._ask(request)
+        ]
+
+    def supports(self, operators):
+        """Tell for each operator whether the parser knows it."""
+        return dict(zip(operators, self._ask({"operators": list(operators)}), strict=True))
+
+    def _ask(self, request):
+        done = subprocess.run(
+            [sys.executable, str(CHILD)],
+            input=json.dumps(request),
+            env={**os.environ, "PYTHONPATH": str(self._packages)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+def tensorrt_rtx():
+    """Return the judge, installed if need be; skip where it is not to be had."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit-tests"
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    packages = cache / f"{PACKAGE.replace('==', '-')}-{python}"
+    if not packages.is_dir():
+        _install(packages)
+    judge = TensorRtRtx(packages)
+    try:
+        judge.supports(["Relu"])
+    except AssertionError as error:
+        pytest.skip(f"{PACKAGE} does not run here: {str(error).strip().splitlines()[-1]}")
+    return judge
+
+
+def _install(packages):
+    packages.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=packages.parent) as folder:
+        target = Path(folder) / "packages"
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+             "--no-input", "--target", str(target), PACKAGE],
+            capture_output=True,
+            text=True,
+        )  # fmt: skip
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+            pytest.skip(f"{PACKAGE} cannot be installed: {reason}")
+        if not packages.is_dir():  # another test run may have been faster
+            target.rename(packages)
