@@ -107,6 +107,10 @@ def test_targets(tmp_path):
     check("targets", run(tmp_path, "targets"))
 
 
+def test_targets_here(tmp_path):
+    check("targets --here", run(tmp_path, "targets", "--here"), ["gpus[]"])
+
+
 def test_pack_and_unpack(classifier_bundle, tmp_path):
     packed = tmp_path / "m.zip"
     check("pack", run(tmp_path, "pack", classifier_bundle, "-o", packed))

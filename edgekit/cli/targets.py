@@ -7,14 +7,22 @@ from typing import Annotated, Any
 
 import typer
 
+from edgekit.cli._here import print_here
 from edgekit.cli._output import Json, print_json, print_table
+from edgekit.errors import UsageError
 from edgekit.targets import Fact, Support, Target, read_target, target_names
 
 Name = Annotated[str | None, typer.Argument(metavar="[NAME]", help="One device, in full.")]
+Here = Annotated[bool, typer.Option("--here", help="Say which device this machine is.")]
 
 
-def command(name: Name = None, json: Json = None) -> None:
+def command(name: Name = None, here: Here = False, json: Json = None) -> None:
     """List the devices that convert --target knows, or say all that is known of one."""
+    if here:
+        if name is not None:
+            raise UsageError(f"give NAME or --here, not both; got {name!r} and --here")
+        print_here(json)
+        return
     names = target_names() if name is None else [name]
     known = {each: read_target(each) for each in names}
     if name is not None:
