@@ -111,6 +111,12 @@ def test_targets_here(tmp_path):
     check("targets --here", run(tmp_path, "targets", "--here"), ["gpus[]"])
 
 
+def test_doctor(tmp_path):
+    written = run(tmp_path, "doctor")
+    check("targets --here", written.pop("machine"), ["gpus[]"])
+    check("doctor", written, ["machine"])
+
+
 def test_pack_and_unpack(classifier_bundle, tmp_path):
     packed = tmp_path / "m.zip"
     check("pack", run(tmp_path, "pack", classifier_bundle, "-o", packed))

@@ -18,7 +18,7 @@ LAYERS = (
     {"errors"},
     {"specs", "atomic", "plugins"},
     {"bundle", "data", "golden", "packing", "targets"},
-    {"runtime"},
+    {"runtime", "doctor"},
     {"converters", "evaluation", "profiling", "reports", "demo"},
     {"cli", "__main__"},
 )
