@@ -19,9 +19,11 @@ def command(json: Json = None) -> None:
         for severity in SEVERITIES
     )
     name = machine.probe.target or machine.probe.model or machine.probe.architecture
-    rows = [
-        (f.severity, f.check, f"{f.what}\n→ {f.remedy}" if f.remedy else f.what) for f in findings
-    ]
+    rows: list[tuple[str, str, str]] = []
+    for finding in findings:
+        rows.append((finding.severity, finding.check, finding.what))
+        if finding.remedy:
+            rows.append(("", "", f"→ {finding.remedy}"))
     columns = ("", "check", "what was found, and → what to do")
     print_table(f"doctor: {name}: {told}", columns, rows, json, numbers=False)
     print_json({"machine": machine.probe, "findings": findings}, json)

@@ -28,10 +28,11 @@ def command(name: Name = None, here: Here = False, json: Json = None) -> None:
     if name is not None:
         _print_profile(name, known[name], json)
     else:
-        rows = [
-            (each, t.title, t.architecture, "\n".join(map(_run, t.runs)), t.verified)
-            for each, t in known.items()
-        ]
+        rows = []
+        for each, t in known.items():
+            first, *others = map(_run, t.runs)
+            rows.append((each, t.title, t.architecture, first, t.verified))
+            rows += [("", "", "", other, "") for other in others]
         columns = ("target", "device", "architecture", "runs, best first", "verified")
         print_table("targets", columns, rows, json, numbers=False)
     print_json(known, json)

@@ -41,10 +41,17 @@ def test_a_fault_exits_with_1_and_one_line(on, capsys):
     on("debian", lambda m: setattr(m, "opencv", OpencvAnswer(failure="[bold]by signal 11")))
     assert main(["doctor"]) == 1
     shown = capsys.readouterr()
-    assert "[bold]by signal 11" in shown.out
+    assert "[bold]by signal 11" in " ".join(shown.out.split())
     assert shown.err.splitlines() == [
         "edgekit: does not work here: opencv.import; the table says what mends it"
     ]
+
+
+def test_a_remedy_stands_on_a_line_of_its_own(on, capsys):
+    on("bookworm", lambda machine: machine.install("tflite_runtime", "2.14.0"))
+    assert main(["doctor"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "→ pip uninstall tflite-runtime" in lines
 
 
 def test_json_on_standard_output_is_nothing_else_even_with_faults(on, capsys):
@@ -63,6 +70,17 @@ def test_here_says_which_target_this_is(capsys):
     found = json.loads(shown.out)
     assert f"this machine: {found['target'] or 'none of the targets'}" in shown.err
     assert found["because"] in shown.err
+
+
+def test_here_and_a_name_contradict_each_other(capsys):
+    assert main(["targets", "jetson-orin-nano", "--here"]) == 2
+    assert capsys.readouterr().err.startswith("edgekit: give NAME or --here, not both")
+
+
+def test_the_table_of_targets_has_a_line_for_each_format(capsys):
+    assert main(["targets"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "litert: litert" in lines
 
 
 def test_a_place_that_cannot_be_written_is_one_line(on, capsys):
