@@ -123,7 +123,15 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"`target` {self.target} runs {able}; got `format` {chosen!r}, `precision` "
                 f"{precision!r}"
             )
-        expect_one_of(f"precision of {chosen}", precision, precisions)
+        if precision not in precisions:
+            raise UsageError(
+                f"`format` {chosen} comes in {', '.join(precisions)}; got `precision` {precision!r}"
+            )
+        if self.ranges is not None and precision not in CALIBRATED:
+            raise UsageError(
+                f"`ranges` are for {', '.join(CALIBRATED)}; got `precision` {precision!r}: leave "
+                "them out, or choose one of those"
+            )
         return msgspec.structs.replace(self, format=chosen, precision=precision)
 
 

@@ -318,7 +318,12 @@ def test_a_target_picks_format_and_precision(settings, suffix, ready, wanted):
             "`target` jetson-orin-nano runs onnx in int8, fp16, fp32; litert in .*got `format` "
             "'onnx', `precision` 'dynamic'",
         ),
-        ({"format": "onnx", "precision": "int16x8"}, "", "precision of onnx.*int16x8"),
+        (
+            {"format": "onnx", "precision": "int16x8"},
+            "",
+            "`format` onnx comes in fp32, fp16, int8; got `precision` 'int16x8'",
+        ),
+        ({"ranges": "r.json", "precision": "fp16"}, "", "`ranges` are for int8.*got.*'fp16'"),
         ({"format": "coreml"}, "", "format.*litert, onnx.*coreml"),
         ({"format": "onnx"}, ".tflite", "a .tflite becomes litert; got `format` 'onnx'"),
         ({"target": "toaster"}, "", "target.*jetson-orin-nano.*toaster"),
