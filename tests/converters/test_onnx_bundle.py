@@ -225,6 +225,19 @@ def test_an_edited_range_clips_and_an_unknown_layer_is_refused(models, tmp_path)
         edgekit.convert(models["resnet"], tmp_path / "c.edgekit", ranges=edited, **settings)
 
 
+def test_a_table_stands_for_data_only_where_no_step_needs_it(models, tmp_path):
+    settings = {"format": "onnx", "precision": "int8"}
+    first = edgekit.convert(
+        models["resnet"], tmp_path / "a.edgekit", data=PICTURES, int8_steps=(), **settings
+    )
+    with pytest.raises(UsageError, match="`ranges` stand for the calibration set.*need it too"):
+        edgekit.convert(models["resnet"], tmp_path / "b.edgekit", ranges=first.path, **settings)
+    again = edgekit.convert(
+        models["resnet"], tmp_path / "b.edgekit", ranges=first.path, int8_steps=(), **settings
+    )
+    assert again.model_path.read_bytes() == first.model_path.read_bytes()
+
+
 def test_pictures_are_nchw_and_masks_too(models, tmp_path):
     bundle = edgekit.convert(models["unet"], tmp_path / "m.edgekit", format="onnx", data=PICTURES)
     manifest = bundle.manifest

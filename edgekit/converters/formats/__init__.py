@@ -11,12 +11,17 @@ A module here has
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from edgekit.bundle import Fallback
 from edgekit.converters.observe import Extremes
 from edgekit.converters.quantize.ranges import RangeTable
-from edgekit.converters.static import FloatTwin
+from edgekit.converters.sources import SourceModel
+from edgekit.converters.sources.graph import FrozenGraph
+from edgekit.converters.static import FloatTwin, has_trained_ranges
+from edgekit.errors import UsageError
 
 INTEGERS = ("int8", "int16x8")
 
@@ -39,3 +44,28 @@ class Emitted(msgspec.Struct, frozen=True):
     table: RangeTable | None = None
     extremes: Extremes[str] | None = None
     twin: FloatTwin | None = None
+
+
+def expect_ranges(
+    source: SourceModel, precision: str, ranges: RangeTable | None, steps: Sequence[str]
+) -> None:
+    """Raise `UsageError` for what cannot become `precision` without a calibration set.
+
+    Args:
+        source: not `fitted`.
+        precision: of integers.
+        ranges: that were given.
+        steps: before integers, which need the set too.
+    """
+    if has_trained_ranges(source):
+        return
+    if ranges is None:
+        raise UsageError(
+            f"{precision} needs a calibration set, which is never invented: give --data, "
+            "or choose fp32 or fp16"
+        )
+    if steps and isinstance(source, FrozenGraph) and source.model is not None:
+        raise UsageError(
+            f"`ranges` stand for the calibration set where it only finds ranges, and the steps "
+            f"{','.join(steps)} need it too: give --data, or say --int8-steps none"
+        )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from edgekit.bundle import Fallback
-from edgekit.converters.formats import INTEGERS, Emitted
+from edgekit.converters.formats import INTEGERS, Emitted, expect_ranges
 from edgekit.converters.isolated import Progress
 from edgekit.converters.observe import Samples
 from edgekit.converters.quantize import INT8_STEPS
@@ -20,7 +20,7 @@ from edgekit.converters.sources.tflite import TfliteSource
 from edgekit.converters.static import float_twin, has_trained_ranges
 from edgekit.converters.tflite.convert import convert_graph
 from edgekit.converters.tflite.lower import lower_tflite
-from edgekit.errors import ModelError, UsageError, expect_one_of
+from edgekit.errors import ModelError, expect_one_of
 from edgekit.runtime.tflite import TfliteDescription, describe_tflite
 from edgekit.specs import PRECISIONS as ALL_PRECISIONS
 from edgekit.targets import Target
@@ -113,8 +113,8 @@ def _emit_integers(
         return checked_passes(source.inputs, calibration, say, phase) if calibration else None
 
     samples = passes("calibrate")
-    if samples is None and not has_trained_ranges(source):
-        _expect_complete(source, precision, ranges, steps)
+    if samples is None:
+        expect_ranges(source, precision, ranges, steps)
     if _has_loops(source):
         return _emit_recurrent(source, precision, samples)
     twin = float_twin(
@@ -132,22 +132,6 @@ def _emit_integers(
     return Emitted(
         quantized.content, quantized.fallbacks, twin.notes, twin.table, twin.named_extremes(), twin
     )
-
-
-def _expect_complete(
-    source: SourceModel, precision: str, ranges: RangeTable | None, steps: Sequence[str]
-) -> None:
-    """Refuse what cannot do without a calibration set."""
-    if ranges is None:
-        raise UsageError(
-            f"{precision} needs a calibration set, which is never invented: give --data, "
-            "or choose fp32, fp16 or dynamic"
-        )
-    if steps and isinstance(source, FrozenGraph) and source.model is not None:
-        raise UsageError(
-            f"`ranges` stand for the calibration set where it only finds ranges, and the steps "
-            f"{','.join(steps)} need it too: give --data, or say --int8-steps none"
-        )
 
 
 def _expect_float(source: TfliteSource, precision: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edgekit.converters.formats import Emitted
+from edgekit.converters.formats import Emitted, expect_ranges
 from edgekit.converters.isolated import Progress
 from edgekit.converters.observe import Extremes, Samples, clipped_ranges, observe
 from edgekit.converters.onnx.export import export_onnx
@@ -32,7 +32,7 @@ from edgekit.converters.sources.channels_first import (
 from edgekit.converters.sources.graph import FrozenGraph
 from edgekit.converters.sources.onnx import OnnxSource
 from edgekit.converters.static import has_trained_ranges
-from edgekit.errors import ModelError, UsageError, expect_one_of
+from edgekit.errors import ModelError, expect_one_of
 from edgekit.targets import Target
 
 MODEL_FILE = "model.onnx"
@@ -121,12 +121,8 @@ def _emit_int8(
     given: RangeTable | None,
     symmetric: bool,
 ) -> Emitted:
-    trained = has_trained_ranges(_inner(source))
-    if calibration is None and not trained and given is None:
-        raise UsageError(
-            "int8 needs a calibration set, which is never invented: give --data, or choose fp32 or "
-            "fp16"
-        )
+    if calibration is None:
+        expect_ranges(_inner(source), "int8", given, steps)
     samples = None
     if calibration is not None:
         samples = checked_passes(source.inputs, calibration, say, "calibrate")

@@ -50,7 +50,10 @@ def export_onnx(source: FrozenGraph, output_count: int | None = None) -> Any:
     _rename_all(source, graph, layers)
     padded = {output for node in graph.node if node.op_type == "Pad" for output in node.output}
     # A convolution pads by itself, once the padding need not be seen.
-    return simplify(model, [s.name for s in source.outputs[count:] if s.name not in padded])
+    kept = [spec.name for spec in source.outputs if spec.name not in padded]
+    simple = simplify(model, kept)
+    _number_rest(simple.graph, {*kept, *(spec.name for spec in source.inputs)})
+    return simple
 
 
 def _converted(source: FrozenGraph) -> Any:
@@ -110,6 +113,27 @@ def _rename_all(source: FrozenGraph, graph: Any, layers: Sequence[str]) -> None:
     rename(graph, wanted)
     for node in graph.node:
         node.name = node.output[0]
+
+
+def _number_rest(graph: Any, named: set[str]) -> None:
+    """Name what no layer computes by kind and place: tf2onnx counts on from model to model.
+
+    No layer's name has a colon, so that these can be told from layers in a range table.
+    """
+    names = {}
+    for number, node in enumerate(graph.node):
+        for place, output in enumerate(node.output):
+            if output and output not in named:
+                names[output] = f"{node.op_type}:{number}" + (f":{place}" if place else "")
+        for place, given in enumerate(node.input):
+            names.setdefault(given, f"{node.op_type}:{number}:input:{place}")
+    made = {output for node in graph.node for output in node.output}
+    stored = {initializer.name for initializer in graph.initializer}
+    rename(
+        graph, {old: new for old, new in names.items() if old in made | stored and old not in named}
+    )
+    for node in graph.node:
+        node.name = next(name for name in node.output if name)
 
 
 @contextmanager

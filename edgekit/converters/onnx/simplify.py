@@ -122,11 +122,12 @@ def fix_shape(tensor: Any, shape: Iterable[int]) -> None:
 
 
 def _tidy(onnx: Any, model: Any) -> None:
-    """Drop the domains that ONNX Runtime lists whether they are used or not."""
+    """Drop what ONNX Runtime lists whether it is used or not: domains, and tensors long gone."""
     used = {node.domain for node in model.graph.node} - set(_STANDARD)
     kept = [one for one in model.opset_import if one.domain in used or one.domain in _STANDARD]
     del model.opset_import[:]
     model.opset_import.extend(kept)
-    del model.metadata_props[:]
+    del model.metadata_props[:], model.graph.value_info[:]
+    model.graph.name, model.graph.doc_string = "model", ""
     model.ir_version = onnx.helper.find_min_ir_version_for(kept, ignore_unknown=True)
     model.producer_name, model.producer_version = "edgekit", ""
