@@ -14,7 +14,7 @@ from edgekit.specs import TensorSpec
 
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
-    from edgekit.converters.onnx.lint import Finding
+    from edgekit.converters.onnx.lint.finding import Finding
 
 _SHOWN = 5  # findings of one rule; all are in the JSON
 
@@ -81,18 +81,20 @@ def _inspect_tflite(file: Path) -> tuple[dict[str, Any], None]:
 
 
 def _inspect_onnx(file: Path) -> tuple[dict[str, Any], tuple[Finding, ...]]:
-    from edgekit.converters.onnx.lint import lint
-    from edgekit.converters.onnx.lint.describe import describe
-    from edgekit.converters.onnx.read import read_model
+    import msgspec
 
-    model = read_model(file)
-    facts = describe(model, file)
-    return {
-        "size_bytes": facts.size_bytes,
-        "inputs": facts.inputs,
-        "outputs": facts.outputs,
-        "operators": facts.operators,
-    }, lint(model, file.parent)
+    from edgekit.converters.isolated import run_isolated
+    from edgekit.converters.onnx.lint.finding import Finding
+
+    found = run_isolated(
+        "edgekit.converters.onnx.lint.describe:inspect_file",
+        {"path": str(file)},
+        what=f"reading {file}",
+    )
+    findings = msgspec.convert(found.pop("findings"), tuple[Finding, ...])
+    for kind in ("inputs", "outputs"):
+        found[kind] = msgspec.convert(found[kind], tuple[TensorSpec, ...])
+    return found, findings
 
 
 def _judge(path: Path, findings: Sequence[Finding], strict: bool) -> None:

@@ -6,10 +6,13 @@ pytest.importorskip("onnx", reason="onnx is not installed: pip install -e '.[lin
 
 import onnx
 from lint_cases import CASES
+from onnx_graphs import GraphWriter
 from vendor import tensorrt_rtx
 
 from edgekit.converters.onnx.lint import lint
 from edgekit.converters.onnx.lint.operators import ONLY_ON_RTX, SUPPORTED
+from edgekit.converters.onnx.qdq import insert_qdq
+from edgekit.converters.quantize.ranges import Range
 
 pytestmark = pytest.mark.vendor
 
@@ -20,6 +23,16 @@ RUNS_IN_FLOAT = {"one-sided", "float-island", "weight-axis", "per-channel-activa
 def products(model):
     """Return the nodes that the engine can do in int8."""
     return [node for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+
+
+def int8_nodes(verdict):
+    """Return the nodes that read int8 inputs and int8 weights in the engine."""
+    return {
+        node
+        for layer in verdict.layers
+        for node in layer.nodes
+        if layer.kind in INT8_KERNELS and "Int8" in set(layer.inputs) & set(layer.constants)
+    }
 
 
 def has_pairs(model):
@@ -60,18 +73,40 @@ def test_refused_is_what_parser_and_builder_refuse(case, verdicts):
 @pytest.mark.parametrize("case", QUANTIZED, ids=lambda case: case.name)
 def test_int8_is_where_no_finding_says_float(case, verdicts):
     """Each convolution and matrix product between Q/DQ reads int8, but for those that are named."""
-    in_int8 = {
-        node
-        for layer in verdicts[case.name].layers
-        for node in layer.nodes
-        if layer.kind in INT8_KERNELS and {"Int8"} <= set(layer.inputs) & set(layer.constants)
-    }
-    in_float = {node.name for node in products(case.model)} - in_int8
+    in_float = {node.name for node in products(case.model)} - int8_nodes(verdicts[case.name])
     findings = [finding for finding in lint(case.model) if finding.rule in RUNS_IN_FLOAT]
     if any(finding.rule == "per-channel-activation" for finding in findings):
         assert in_float  # the finding names the Q, not what reads it
     else:
         assert in_float == {finding.node for finding in findings}
+
+
+def network():
+    """Return a float network with all that Q/DQ are placed for, and its weighted layers."""
+    graph = GraphWriter()
+    x = graph.op("Relu", graph.conv(graph.input((1, 3, 16, 16)), inputs=3, is_int8=False))
+    x = graph.op("Add", graph.conv(x, is_int8=False), x)
+    small = graph.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    small = graph.op("HardSwish", graph.conv(small, is_int8=False, groups=8))
+    large = graph.op("ConvTranspose", small, graph.weights(8, 8, 2, 2), strides=[2, 2])
+    x = graph.conv(graph.op("Concat", x, large, axis=1), inputs=16, is_int8=False)
+    x = graph.op("Flatten", graph.op("GlobalAveragePool", x))
+    x = graph.op("Gemm", x, graph.weights(4, 8), graph.weights(4), transB=1)
+    model = onnx.shape_inference.infer_shapes(graph.model(graph.op("Softmax", x)))
+    return model, {node.name for node in products(model)}
+
+
+def test_the_qdq_that_we_write_passes_clean_and_becomes_int8(rtx, tmp_path):
+    model, layers = network()
+    names = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    ranges = {name: Range(-1.0 - len(name) / 10, 2.0) for name in names}
+    quantized = insert_qdq(model, ranges).model
+    assert lint(quantized) == ()
+    (tmp_path / "m.onnx").write_bytes(quantized.SerializeToString())
+    (verdict,) = rtx.verdicts([tmp_path / "m.onnx"], tmp_path)
+    assert verdict.refused_by is None, verdict.messages
+    assert (tmp_path / "m.engine").stat().st_size > 0
+    assert layers <= int8_nodes(verdict)
 
 
 def test_a_transposed_convolution_runs_in_float_on_rtx(verdicts):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from edgekit.converters.isolated import Progress
+from edgekit.converters.onnx.lint import lint
 from edgekit.converters.onnx.lint.scope import Scope, with_types
-from edgekit.converters.onnx.read import stored_at
+from edgekit.converters.onnx.read import read_model, stored_at
 from edgekit.specs import TensorSpec
 
 if TYPE_CHECKING:
@@ -32,6 +34,19 @@ class OnnxDescription(msgspec.Struct, frozen=True):
     outputs: tuple[TensorSpec, ...]
     operators: dict[str, int]
     size_bytes: int
+
+
+def inspect_file(path: str, on_progress: Progress | None = None) -> dict[str, Any]:
+    """Return the description of the .onnx file at `path` and its findings, as JSON values.
+
+    Meant for `run_isolated`: onnx infers shapes in native code, which ends the process on some
+    damaged files (seen: a Slice of a negative dimension).
+    """
+    file = Path(path)
+    model = read_model(file)
+    findings = lint(model, file.parent)
+    facts: dict[str, Any] = msgspec.to_builtins(describe(model, file))
+    return facts | {"findings": msgspec.to_builtins(findings)}
 
 
 def describe(model: onnx.ModelProto, path: Path) -> OnnxDescription:

@@ -6,7 +6,7 @@ Sources: "Explicit Quantization" in NVIDIA's documentation, and the layers of bu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -254,14 +254,14 @@ def _scale(scope: Scope, node: onnx.NodeProto) -> set[float]:
 def _between_int8(scope: Scope) -> set[str]:
     """Return the labels of the nodes that an activation's DQ leads to and that lead to a Q."""
     behind: set[str] = set()
-    for node in scope.nodes:
-        is_start = node.op_type == "DequantizeLinear" and not scope.is_constant(node.input[0])
-        if is_start and not behind.issuperset(node.output):
-            behind |= _reached(scope, node)
     before: set[str] = set()
     for node in scope.nodes:
-        if node.op_type == "QuantizeLinear" and not scope.is_constant(node.input[0]):
-            _climb(scope, node.input[0], before)
+        if node.op_type not in _PAIRS or not node.input or scope.is_constant(node.input[0]):
+            continue
+        if node.op_type == "DequantizeLinear":
+            _spread(node.output, behind, lambda name: _made_of(scope, name))
+        else:
+            _spread(node.input[:1], before, lambda name: _needed_for(scope, name))
     return {
         label(node)
         for node in scope.nodes
@@ -269,22 +269,21 @@ def _between_int8(scope: Scope) -> set[str]:
     }
 
 
-def _reached(scope: Scope, node: onnx.NodeProto) -> set[str]:
-    left, found = list(node.output), set(node.output)
+def _spread(names: Sequence[str], found: set[str], onward: Callable[[str], Iterable[str]]) -> None:
+    """Add to `found` all that `onward` leads to from `names`."""
+    left = [name for name in names if name not in found]
+    found.update(left)
     while left:
-        for reader in scope.readers(left.pop()):
-            left += [name for name in reader.output if name not in found]
-            found.update(reader.output)
-    return found
+        new = {name for name in onward(left.pop()) if name not in found}
+        found |= new
+        left += new
 
 
-def _climb(scope: Scope, name: str, found: set[str]) -> None:
-    left = [name]
-    while left:
-        name = left.pop()
-        if name in found:
-            continue
-        found.add(name)
-        maker = scope.producer(name)
-        if maker is not None:
-            left += maker.input
+def _made_of(scope: Scope, name: str) -> Iterator[str]:
+    for reader in scope.readers(name):
+        yield from reader.output
+
+
+def _needed_for(scope: Scope, name: str) -> Sequence[str]:
+    maker = scope.producer(name)
+    return maker.input if maker is not None else ()

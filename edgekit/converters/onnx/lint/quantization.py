@@ -153,7 +153,8 @@ def _scale(scope: Scope, node: onnx.NodeProto) -> Iterator[Finding]:
                 "store the scale in the model",
             )
         return
-    numbers = values.astype(np.float64).reshape(-1)
+    with np.errstate(invalid="ignore"):  # what no float64 can hold becomes NaN, which is refused
+        numbers = values.astype(np.float64).reshape(-1)
     if not numbers.size or not np.all(numbers > 0):  # NaN too
         yield Finding(
             "refused",

@@ -178,7 +178,7 @@ class Scope:
         try:
             folder = "" if self._folder is None else str(self._folder)
             values: NDArray[Any] = np.asarray(self._onnx.numpy_helper.to_array(tensor, folder))
-        except (ValueError, TypeError, OSError, RuntimeError) as error:
+        except Exception as error:  # onnx raises many kinds on what no exporter writes
             raise ModelError(
                 f"tensor {name!r} is damaged: it has not the values of its type and shape "
                 f"{list(tensor.dims)}; export the model again"
@@ -186,12 +186,24 @@ class Scope:
         return values
 
     def attribute(self, node: onnx.NodeProto, name: str, default: Any) -> Any:
-        """Return attribute `name` of `node`, text decoded, or `default`."""
-        for attribute in node.attribute:
-            if attribute.name == name:
-                value = self._onnx.helper.get_attribute_value(attribute)
-                return value.decode(errors="replace") if isinstance(value, bytes) else value
-        return default
+        """Return attribute `name` of `node`, text decoded, or `default`.
+
+        Raises:
+            ModelError: it is not of the type of `default`.
+        """
+        found = next((part for part in node.attribute if part.name == name), None)
+        if found is None:
+            return default
+        value = self._onnx.helper.get_attribute_value(found)
+        value = value.decode(errors="replace") if isinstance(value, bytes) else value
+        if isinstance(default, list):
+            value = list(value) if hasattr(value, "__iter__") else value
+        if not isinstance(value, type(default)):
+            raise ModelError(
+                f"the model is damaged: attribute {name!r} of {label(node)} is no "
+                f"{type(default).__name__}; export it again"
+            )
+        return value
 
     def _is_made_by(self, name: str, operator: str) -> bool:
         node = self.producer(name)
@@ -248,6 +260,10 @@ def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
         ModelError: a name in it is no text.
     """
     _check_text(model)
+    return _inferred(model)
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
     inference = require("onnx.shape_inference", "lint")
     try:
         typed: onnx.ModelProto = inference.infer_shapes(model)
