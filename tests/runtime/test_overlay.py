@@ -53,8 +53,9 @@ def test_a_class_map_tints_its_pixels_in_the_colours_of_its_legend():
     for number, column in ((0, 100), (1, 300)):
         expected = 0.55 * 100 + 0.45 * class_colors()[number].astype(float)
         np.testing.assert_allclose(drawn[250, column], expected, atol=1)
-        legend = drawn[:120].reshape(-1, 3)
-        assert (legend == class_colors()[number]).all(axis=1).any()
+        legend = drawn[:120].reshape(-1, 3).astype(int)
+        # OpenCV 4 smooths thin strokes to within two of 255 of their colour; others are 100 away.
+        assert (np.abs(legend - class_colors()[number]) <= 2).all(axis=1).any()
     assert (drawn[150:199, 250:] == 100).all()  # not seen
 
 

@@ -57,9 +57,11 @@ class NetworkCamera(CaptureCamera):
             int(timeouts.open_s * 1000),
             cv2.CAP_PROP_READ_TIMEOUT_MSEC,
             int(timeouts.read_s * 1000),
-            cv2.CAP_PROP_N_THREADS,
-            1,  # frame threads of a decoder each hold back one frame
         ]
+        # Frame threads of a decoder each hold back one frame. Settable from OpenCV 4.7 on;
+        # Debian 12 and Ubuntu 24.04 have 4.6.
+        if hasattr(cv2, "CAP_PROP_N_THREADS"):
+            settings += [cv2.CAP_PROP_N_THREADS, 1]
         with _opening:
             before = os.environ.get(_OPTIONS)
             os.environ.setdefault(_OPTIONS, _LOW_DELAY)
