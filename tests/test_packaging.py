@@ -16,7 +16,8 @@ import pytest
 import edgekit
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_SOURCE = {".git", ".venv", "build", "dist", "demo"}  # at the top only: edgekit/demo is source
+# At the top only: edgekit/demo is source.
+NOT_SOURCE = {".git", ".venv", "build", "dist", "demo", "wheelhouse"}
 SHIPPED = ("*.py", "py.typed", "targets/*.toml", "reports/*.j2")
 DEMO = {"edgekit/demo/model.keras", "edgekit/demo/labels.txt"}
 DEVELOPMENT_DATA = {".npz", ".npy", ".h5", ".mp4", ".jpg", ".png", ".tflite"}
