@@ -9,13 +9,16 @@ WHEELHOUSE_MACHINE ?= aarch64
 WHEELHOUSE_PYTHONS ?= 3.10 3.11 3.12 3.13
 WHEELHOUSE_EXTRAS ?= cpu,onnx
 
-.PHONY: demo test lint format bench docs wheelhouse clean
+.PHONY: demo test test-pythons lint format bench docs wheelhouse clean
 
 demo: .venv/.installed
 	$(BIN)/edgekit demo --output demo
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST)
+
+test-pythons:
+	ci/test-pythons
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
