@@ -269,7 +269,7 @@ def test_manifest_that_cannot_be_is_refused(bundle, field, value):
     refused(bundle, "")
 
 
-@pytest.mark.parametrize("value", ["model", "onnx", "../litert", "os"])
+@pytest.mark.parametrize("value", ["model", "ONNX", "../litert", "os"])
 def test_unknown_model_format_names_the_backends(bundle, value):
     change(bundle, format=value)
     with pytest.raises(UsageError, match="litert"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,27 @@ def read_model(path: Path) -> onnx.ModelProto:
             "it may be empty, truncated or of another format"
         )
     return model
+
+
+def tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield every constant of a model: initializers and attributes, in subgraphs and functions."""
+    yield from _initializers(model.graph)
+    for part in (model.graph, *model.functions):
+        yield from _attributes(part)
+
+
+def _initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+
+
+def _attributes(part: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.TensorProto]:
+    for attribute in (attribute for node in part.node for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _initializers(graph)
+            yield from _attributes(graph)
 
 
 def external_file(tensor: onnx.TensorProto) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.onnx.read import external_file, read_model, stored_at, tensors_of
 from edgekit.converters.onnx.simplify import fix_shape, simplify
 from edgekit.converters.sources.graph import checked_inputs, fixed_inputs, one_line
 from edgekit.errors import ModelError, require
@@ -21,7 +22,6 @@ from edgekit.specs import TensorSpec
 OLDEST_OPSET = 13
 """The first in which Q/DQ may have a scale a channel."""
 _STANDARD = ("", "ai.onnx")
-_SIZE_LIMIT_BYTES = (1 << 31) - 1  # of a protocol buffer
 _ERRORS_ONLY = 3
 
 
@@ -112,41 +112,21 @@ def open_session(model: Any, what: str) -> Any:
 
 
 def _read(path: Path) -> Any:
+    """Return the model in a file, with what it keeps in other files of the same folder."""
     onnx: Any = require("onnx", "convert")
-    try:
-        if path.stat().st_size > _SIZE_LIMIT_BYTES:
-            raise ModelError(f"{path} is larger than 2 GiB, which no ONNX file may be")
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        model = onnx.ModelProto.FromString(content)
-    except Exception as error:  # protobuf's implementations raise kinds of their own
-        raise ModelError(f"{path} is no ONNX model: {one_line(error)}") from error
-    if not model.graph.node or not model.opset_import:
-        raise ModelError(f"{path} is no ONNX model: it has no nodes")
-    refuse_outside(model, path)
+    model = read_model(path)
+    for tensor in tensors_of(model):
+        location = external_file(tensor)
+        if location is not None and stored_at(tensor, path.parent) is None:
+            raise ModelError(
+                f"{path}: the data of {tensor.name[:80]!r} is in {location[:80]!r}; only files in "
+                f"the model's own folder are read: save the model in one file, or beside its data"
+            )
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except Exception as error:
         raise ModelError(f"{path}: its external data cannot be read: {one_line(error)}") from error
     return model
-
-
-def refuse_outside(model: Any, path: Path) -> None:
-    """Raise `ModelError` if data of the model lies outside the folder of its file."""
-    onnx: Any = require("onnx", "convert")
-    folder = path.parent.resolve()
-    for tensor in onnx.external_data_helper._get_all_tensors(model):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
-        file = (folder / location).resolve()
-        if not location or not file.is_relative_to(folder) or not file.is_file():
-            raise ModelError(
-                f"{path}: the data of {tensor.name[:80]!r} is in {location[:80]!r}; only files in "
-                f"the model's own folder are read: save the model in one file, or beside its data"
-            )
 
 
 def _check_opset(model: Any, path: Path) -> None:

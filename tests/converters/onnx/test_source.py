@@ -98,16 +98,10 @@ def test_data_elsewhere_is_refused_and_not_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (b"", "no ONNX model"),
-        (b"hello", "no ONNX model"),
-        (b"\x08\x08", "no ONNX model"),
-        (bytes(range(256)) * 20, "no ONNX model"),
-    ],
+    "content", [b"", b"hello", b"\x08\x08", bytes(range(256)) * 20], ids=["", "text", "2", "noise"]
 )
-def test_what_is_no_model_is_refused_in_one_line(content, told, tmp_path):
-    with pytest.raises(ModelError, match=told) as caught:
+def test_what_is_no_model_is_refused_in_one_line(content, tmp_path):
+    with pytest.raises(ModelError, match="is not an .onnx file") as caught:
         opened(content, tmp_path)
     assert "\n" not in str(caught.value)
 
