@@ -11,7 +11,7 @@ import msgspec
 from edgekit.converters.formats import Emitted, expect_ranges
 from edgekit.converters.isolated import Progress
 from edgekit.converters.observe import Extremes, Samples, clipped_ranges, observe
-from edgekit.converters.onnx.export import export_onnx
+from edgekit.converters.onnx.export import export_layers, export_onnx
 from edgekit.converters.onnx.graph import OnnxGraph
 from edgekit.converters.onnx.half import to_half
 from edgekit.converters.onnx.lint import lint
@@ -21,7 +21,6 @@ from edgekit.converters.quantize import INT8_STEPS
 from edgekit.converters.quantize.aware.read import trained_table
 from edgekit.converters.quantize.ranges import Observer, RangeTable
 from edgekit.converters.quantize.static import prepare_static
-from edgekit.converters.quantize.taps import traced_by_layers
 from edgekit.converters.samples import checked_passes
 from edgekit.converters.sources import SourceModel
 from edgekit.converters.sources.channels_first import (
@@ -193,8 +192,7 @@ def _float_model(
     say("convert", 0, 0)
     if prepared is None:
         return _FloatModel(export_onnx(frozen), table, notes)
-    traced, _ = traced_by_layers(frozen, prepared)
-    model = export_onnx(traced, len(frozen.outputs))
+    model = export_layers(frozen, prepared)
     return _FloatModel(model, table, notes, tuple(prepared.names().values()))
 
 

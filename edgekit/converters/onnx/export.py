@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from edgekit.converters.onnx.simplify import drop_unread, fix_shape, rename, simplify
+from edgekit.converters.quantize.graph import Graph
+from edgekit.converters.quantize.static import prepare_static
+from edgekit.converters.quantize.taps import model_by_layers
 from edgekit.converters.sources.channels_first import channels_first
 from edgekit.converters.sources.graph import FrozenGraph, one_line
 from edgekit.converters.sources.keras import with_open_batch
@@ -19,7 +22,7 @@ OPSET = 17
 _REORDERING = ("Transpose", "Identity")
 
 
-def export_onnx(source: FrozenGraph, output_count: int | None = None) -> Any:
+def export_onnx(source: FrozenGraph) -> Any:
     """Return `source` as a float ONNX model, simplified, with pictures as NCHW.
 
     ONNX computes on pictures with their channels first, so inputs and outputs of rank 4 are turned
@@ -27,8 +30,6 @@ def export_onnx(source: FrozenGraph, output_count: int | None = None) -> Any:
 
     Args:
         source: frozen, batch 1.
-        output_count: how many of its outputs are those of the model; the others are layers whose
-            tensors and nodes get their names, as far as they are still there.
 
     Returns:
         An `onnx.ModelProto` whose inputs and outputs are named as those of the source.
@@ -36,30 +37,29 @@ def export_onnx(source: FrozenGraph, output_count: int | None = None) -> Any:
     Raises:
         ModelError: tf2onnx cannot convert it.
     """
-    loops = source.model is not None and source.has_loops
-    model = _converted(with_open_batch(source) if loops else source)
-    graph = model.graph
-    count = len(graph.output) if output_count is None else output_count
-    layers = _roots(graph, [output.name for output in graph.output][count:])
-    del graph.output[count:]
-    drop_unread(graph)
-    for tensor in graph.input:
-        tensor.type.tensor_type.shape.dim[0].dim_value = 1
-    for tensor, spec in zip(graph.output, channels_first(source).outputs, strict=False):
-        fix_shape(tensor, spec.shape)  # of an open batch as yet
-    _rename_all(source, graph, layers)
-    padded = {output for node in graph.node if node.op_type == "Pad" for output in node.output}
-    # A convolution pads by itself, once the padding need not be seen.
-    kept = [spec.name for spec in source.outputs if spec.name not in padded]
-    simple = simplify(model, kept)
-    _number_rest(simple.graph, {*kept, *(spec.name for spec in source.inputs)})
-    return simple
+    names = [spec.name for spec in source.outputs]
+    if source.model is not None and source.has_loops:
+        return _finished(_of_concrete(with_open_batch(source).concrete), source, names)
+    if source.model is not None:
+        graph = prepare_static(source, None, ()).graph
+        if graph is not None:
+            return _finished(_of_keras(graph.model(), source), source, names)
+    return _finished(_of_concrete(source.concrete), source, names)
 
 
-def _converted(source: FrozenGraph) -> Any:
+def export_layers(source: FrozenGraph, graph: Graph) -> Any:
+    """Return a prepared graph like `export_onnx`, its tensors and nodes named as its layers.
+
+    Args:
+        source: what the graph is a copy of.
+        graph: prepared.
+    """
+    model, labels = model_by_layers(graph)
+    return _finished(_of_keras(model, source), source, labels)
+
+
+def _of_concrete(concrete: Any) -> Any:
     tf: Any = require("tensorflow", "convert")
-    tf2onnx: Any = require("tf2onnx", "convert")
-    concrete = source.concrete
 
     def call(*tensors: Any) -> Any:
         return tf.nest.flatten(concrete(*tensors))
@@ -67,24 +67,91 @@ def _converted(source: FrozenGraph) -> Any:
     signature = [
         tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.op.name) for tensor in concrete.inputs
     ]
+    return _converted(call, signature, [t.name for t in concrete.inputs if len(t.shape) == 4])
+
+
+def _of_keras(model: Any, source: FrozenGraph) -> Any:
+    """Convert a model with its weights as inputs, which become constants only then.
+
+    tf2onnx copies constants over and over: with them ResNet-50 took 8 GB and ten times as long.
+    """
+    tf: Any = require("tensorflow", "convert")
+    keras: Any = require("keras", "convert")
+    onnx: Any = require("onnx", "convert")
+    given = {f"weight_{n}": v for n, v in enumerate(model.variables) if v.dtype == "float32"}
+    others = [(v, v.numpy()) for v in model.variables if v.dtype != "float32"]
+    count = len(source.inputs)
+
+    def call(*tensors: Any) -> Any:
+        mapping = [*zip(given.values(), tensors[count:], strict=True)]
+        mapping += [(variable, tf.constant(value)) for variable, value in others]
+        with keras.StatelessScope(state_mapping=mapping):
+            return keras.tree.flatten(model(list(tensors[:count]), training=False))
+
+    inputs = [
+        tf.TensorSpec(spec.shape, spec.dtype, name=f"input_{n}")
+        for n, spec in enumerate(source.inputs)
+    ]
+    weights = [tf.TensorSpec(v.shape, v.dtype, name=name) for name, v in given.items()]
+    pictures = [f"{spec.name}:0" for spec in inputs if len(spec.shape) == 4]
+    proto = _converted(call, [*inputs, *weights], pictures)
+    variables = {tensor.name: given.get(tensor.name.split(":")[0]) for tensor in proto.graph.input}
+    edges = [tensor for tensor in proto.graph.input if variables[tensor.name] is None]
+    proto.graph.initializer.extend(
+        onnx.numpy_helper.from_array(variable.numpy(), name)
+        for name, variable in variables.items()
+        if variable is not None
+    )
+    del proto.graph.input[:]
+    proto.graph.input.extend(edges)
+    return proto
+
+
+def _converted(call: Callable[..., Any], signature: Sequence[Any], pictures: Sequence[str]) -> Any:
+    tf: Any = require("tensorflow", "convert")
+    tf2onnx: Any = require("tf2onnx", "convert")
     function = tf.function(call, input_signature=signature, autograph=False)
-    outputs = function.get_concrete_function().outputs
     try:
         with _quiet():
+            outputs = function.get_concrete_function().outputs
             model, _ = tf2onnx.convert.from_function(
                 function,
                 signature,
                 opset=OPSET,
-                inputs_as_nchw=[tensor.name for tensor in concrete.inputs if _is_picture(tensor)],
-                outputs_as_nchw=[tensor.name for tensor in outputs if _is_picture(tensor)],
+                inputs_as_nchw=pictures,
+                outputs_as_nchw=[tensor.name for tensor in outputs if len(tensor.shape) == 4],
             )
     except Exception as error:  # tf2onnx raises many kinds
         raise ModelError(f"tf2onnx cannot convert this model to ONNX: {one_line(error)}") from error
     return model
 
 
-def _is_picture(tensor: Any) -> bool:
-    return len(tensor.shape) == 4
+def _finished(model: Any, source: FrozenGraph, labels: Sequence[str]) -> Any:
+    """Return tf2onnx' model simplified, with names, and without the outputs of single layers.
+
+    Args:
+        model: with the outputs of `source`, and then those of layers.
+        source: whose inputs it has.
+        labels: names of all those outputs.
+    """
+    graph = model.graph
+    count = len(source.outputs)
+    layers = _roots(graph, [output.name for output in graph.output][count:])
+    del graph.output[count:]
+    drop_unread(graph)
+    for tensors, specs in (
+        (graph.input, channels_first(source).inputs),
+        (graph.output, channels_first(source).outputs),
+    ):
+        for tensor, spec in zip(tensors, specs, strict=True):
+            fix_shape(tensor, spec.shape)  # of an open batch as yet
+    _rename_all(source, graph, layers, labels)
+    padded = {output for node in graph.node if node.op_type == "Pad" for output in node.output}
+    # A convolution pads by itself, once the padding need not be seen.
+    kept = [label for label in labels if label not in padded]
+    simple = simplify(model, kept)
+    _number_rest(simple.graph, {*kept, *(spec.name for spec in source.inputs)})
+    return simple
 
 
 def _roots(graph: Any, tensors: Sequence[str]) -> list[str]:
@@ -98,15 +165,17 @@ def _roots(graph: Any, tensors: Sequence[str]) -> list[str]:
     return found
 
 
-def _rename_all(source: FrozenGraph, graph: Any, layers: Sequence[str]) -> None:
+def _rename_all(
+    source: FrozenGraph, graph: Any, layers: Sequence[str], labels: Sequence[str]
+) -> None:
     """Name inputs and outputs as those of the source, and computed tensors as their layers."""
     outputs = [tensor.name for tensor in graph.output]
-    pairs = [*zip([t.name for t in graph.input], source.inputs, strict=True)]
-    pairs += zip([*outputs, *layers], source.outputs, strict=True)
+    pairs = list(zip([t.name for t in graph.input], [s.name for s in source.inputs], strict=True))
+    pairs += zip([*outputs, *layers], labels, strict=True)
     made = {output for node in graph.node for output in node.output}
     edges = {tensor.name for tensor in (*graph.input, *graph.output)}
     # The first name stays: what two layers have in common is the output of the first.
-    wanted = {t: spec.name for t, spec in reversed(pairs) if t in edges or t in made}
+    wanted = {tensor: name for tensor, name in reversed(pairs) if tensor in edges | made}
     # A tensor inside that happens to have one of these names gives way.
     taken = set(wanted.values())
     rename(graph, {name: f"{name}/inner" for name in made - set(wanted) if name in taken})
@@ -134,6 +203,11 @@ def _number_rest(graph: Any, named: set[str]) -> None:
     )
     for node in graph.node:
         node.name = next(name for name in node.output if name)
+    # ONNX Runtime writes them in an order of its own.
+    place = {name: number for number, name in enumerate(i for n in graph.node for i in n.input)}
+    constants = sorted(graph.initializer, key=lambda tensor: place.get(tensor.name, -1))
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
 
 
 @contextmanager

@@ -21,14 +21,26 @@ _ENDING_IN_SUM = ("LayerNormalization", "GroupNormalization")
 
 
 def traced_by_layers(source: FrozenGraph, graph: Graph) -> tuple[FrozenGraph, list[str]]:
-    """Return the graph frozen, and what its outputs are called.
-
-    Behind the model's own outputs come those of all layers that need a range, but for those that
-    are fused with the next layer.
+    """Return the `model_by_layers` of a graph frozen, and what its outputs are called.
 
     Args:
         source: what the graph is a copy of.
         graph: prepared.
+    """
+    keras: Any = require("keras", "convert")
+    model, labels = model_by_layers(graph)
+
+    def call(*tensors: Any) -> Any:
+        return keras.tree.flatten(model(list(tensors), training=False))
+
+    return freeze(source.kind, with_constants(model, call), source.inputs, labels), labels
+
+
+def model_by_layers(graph: Graph) -> tuple[Any, list[str]]:
+    """Return the graph as a Keras model, and what its outputs are called.
+
+    Behind the model's own outputs come those of all layers that need a range, but for those that
+    are fused with the next layer.
     """
     keras: Any = require("keras", "convert")
     names = graph.names()
@@ -42,12 +54,7 @@ def traced_by_layers(source: FrozenGraph, graph: Graph) -> tuple[FrozenGraph, li
     ]
     # A name of its own, or Keras would number it and no file be like another.
     model = keras.Model(list(graph.inputs), [*graph.outputs, *taps], name="model")
-
-    def call(*tensors: Any) -> Any:
-        return keras.tree.flatten(model(list(tensors), training=False))
-
-    labels = [names[id(tensor)] for tensor in (*graph.outputs, *taps)]
-    return freeze(source.kind, with_constants(model, call), source.inputs, labels), labels
+    return model, [names[id(tensor)] for tensor in (*graph.outputs, *taps)]
 
 
 def _fused_sums(graph: Graph) -> set[int]:
