@@ -41,14 +41,15 @@ class Row(msgspec.Struct, frozen=True):
     Attributes:
         name: what is compared with what.
         value: over the rounds, in `unit`.
-        unit: ``times`` (a ratio), ``µs``, ``ms``, ``s``, ``MB``, ``%`` or ``dB``.
+        unit: ``times`` (a ratio), ``µs``, ``ms``, ``s``, ``MB``, ``%``, ``dB``, ``nodes`` or
+            ``×10⁻⁶``.
         at_most: limit that the median must meet.
         at_least: the same, from below; a row without limit is for information.
     """
 
     name: str
     value: Spread
-    unit: Literal["times", "µs", "ms", "s", "MB", "%", "dB"] = "times"
+    unit: Literal["times", "µs", "ms", "s", "MB", "%", "dB", "nodes", "×10⁻⁶"] = "times"
     at_most: float | None = None
     at_least: float | None = None
 

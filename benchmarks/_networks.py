@@ -53,25 +53,33 @@ NETWORKS = {
     "thousand_classes": (thousand_classes, "raw"),
 }
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "fp32": {"precision": "fp32"},
+    "int8": {"precision": "int8"},
+    "onnx-fp32": {"precision": "fp32", "format": "onnx"},
+    "onnx-int8-cpu": {"precision": "int8", "format": "onnx", "target": "x86-cpu"},
+    "onnx-int8-tensorrt": {"precision": "int8", "format": "onnx", "target": "jetson-orin-nano"},
+}
+
 
 def convert(name: str, out: str) -> None:
-    """Write the bundle of the network NAME_PRECISION, calibrated on real frames.
+    """Write the bundle of the network NAME_VARIANT, calibrated on real frames.
 
     Args:
-        name: such as ``mobilenet_v2_int8``.
+        name: such as ``mobilenet_v2_int8`` or ``mobilenet_v2_onnx-fp32``.
         out: the bundle's folder.
     """
     import keras
 
     keras.utils.set_random_seed(0)
-    network, _, precision = name.rpartition("_")
+    network, _, variant = name.rpartition("_")
     make, preprocess = NETWORKS[network]
     rgb = [frame[..., ::-1].copy() for frame in frames(video(), every=12)]
     edgekit.convert(
         make(),
         out,
-        precision=precision,
         data=rgb,
         preprocess=preprocess,
         golden_frames=False,
+        **VARIANTS[variant],
     )

@@ -68,7 +68,7 @@ def small_classifier(precision: str) -> ModelFile:
 
 
 def network(name: str) -> ModelFile | None:
-    """Return a network of `NETWORKS`, converted once and kept; None without TensorFlow.
+    """Return NETWORK_VARIANT of `_networks`, converted once and kept; None without TensorFlow.
 
     It is converted by another process: TensorFlow's threads and memory would be in the figures.
     """

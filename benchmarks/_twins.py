@@ -6,7 +6,7 @@ the same order in both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Library = Any
@@ -50,21 +50,25 @@ def resnet(keras: Library) -> Any:
     return keras.Model(image, layers.Dense(10)(layers.GlobalAveragePooling2D()(tensor)))
 
 
-def unet(keras: Library) -> Any:
-    """After Ronneberger et al., "U-Net", 2015: grey 64x64 pictures -1..1, one logit a pixel."""
+def unet(
+    keras: Library,
+    shape: tuple[int, int, int] = (64, 64, 1),
+    widths: Sequence[int] = (8, 16, 32),
+) -> Any:
+    """After Ronneberger et al., "U-Net", 2015: pictures -1..1, one logit a pixel."""
     layers = keras.layers
 
     def block(channels: int, tensor: Any) -> Any:
         layer = layers.Conv2D(channels, 3, padding="same", use_bias=False)
         return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(layer(tensor)))
 
-    image = keras.Input((64, 64, 1))
+    image = keras.Input(shape)
     tensor, kept = image, []
-    for channels in (8, 16):
+    for channels in widths[:-1]:
         kept.append(block(channels, tensor))
         tensor = layers.MaxPooling2D()(kept[-1])
-    tensor = block(32, tensor)
-    for channels in (16, 8):
+    tensor = block(widths[-1], tensor)
+    for channels in widths[-2::-1]:
         larger = layers.Conv2DTranspose(channels, 2, strides=2)(tensor)
         tensor = block(channels, layers.Concatenate()([kept.pop(), larger]))
     return keras.Model(image, layers.Conv2D(1, 1)(tensor))

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMES = sorted(file.stem for file in (ROOT / "benchmarks").glob("[!_]*.py"))
 
 # They convert several networks, or train them; the others take seconds.
-SLOW = ("conversion", "quantization", "training")
+SLOW = ("conversion", "onnx", "quantization", "training")
 
 needs_runtime = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("cv2", "ai_edge_litert")),
@@ -77,6 +77,16 @@ def test_tfmot_that_is_not_installed_is_named_and_may_be_elsewhere(monkeypatch, 
     assert training.peer_python() is None
     told = capsys.readouterr().out
     assert "tfmot is left out" in told and "EDGEKIT_TFMOT_PYTHON" in told
+
+
+@needs_runtime
+def test_what_the_onnx_lane_needs_is_named(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT)
+    lane = importlib.import_module("benchmarks.onnx")
+    monkeypatch.setattr(lane, "find_spec", lambda name: None if name == "tf2onnx" else name)
+    assert lane.measure("tiny") == []
+    told = capsys.readouterr().out
+    assert "onnx needs tf2onnx, not installed: pip install -e '.[cpu,onnx,convert]'" in told
 
 
 @needs_runtime
