@@ -40,6 +40,8 @@ class ModelFile(msgspec.Struct, frozen=True):
         backend = Backend(self.path, 1)
         manifest = draft_manifest(
             backend,
+            format="litert",
+            model_file=self.path.name,
             task="classification",
             precision="int8" if backend.inputs[0].scale else "fp32",
             preprocess=Preprocess.parse(self.preprocess).for_input(backend.inputs[0]),
