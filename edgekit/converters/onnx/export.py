@@ -204,8 +204,8 @@ def _number_rest(graph: Any, named: set[str]) -> None:
     for node in graph.node:
         node.name = next(name for name in node.output if name)
     # ONNX Runtime writes them in an order of its own.
-    place = {name: number for number, name in enumerate(i for n in graph.node for i in n.input)}
-    constants = sorted(graph.initializer, key=lambda tensor: place.get(tensor.name, -1))
+    read = {name: number for number, name in enumerate(i for n in graph.node for i in n.input)}
+    constants = sorted(graph.initializer, key=lambda tensor: read.get(tensor.name, -1))
     del graph.initializer[:]
     graph.initializer.extend(constants)
 
