@@ -1,7 +1,10 @@
 """Small .onnx models, written with the package `onnx`, for the tests of what reads them."""
 
 import hashlib
+import importlib.machinery
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -98,3 +101,25 @@ def onnx_bundle(make_bundle, onnx_models):
     manifest.update(format="onnx", model="model.onnx")
     (bundle / "bundle.json").write_text(json.dumps(manifest))
     return bundle
+
+
+@pytest.fixture
+def gpu_stand_in(monkeypatch):
+    """Return a function that puts a stand-in for CUDA in reach, and returns it."""
+    from stand_in_gpu import Driver
+
+    from edgekit.runtime import cuda
+    from edgekit.runtime.engines.gpu import Gpu
+
+    def install(**choices):
+        driver = Driver(**choices)
+        package = types.ModuleType("pycuda")
+        package.__spec__ = importlib.machinery.ModuleSpec("pycuda", None)
+        monkeypatch.setitem(sys.modules, "pycuda", package)
+        monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
+        monkeypatch.setattr(cuda, "first_gpu", lambda: Gpu("Stand-in GPU", "8.7"))
+        return driver
+
+    cuda.open_cuda.cache_clear()
+    yield install
+    cuda.open_cuda.cache_clear()

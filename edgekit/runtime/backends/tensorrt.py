@@ -1,0 +1,289 @@
+"""TensorRT on an NVIDIA GPU, from the engine that this machine builds of the .onnx and keeps.
+
+Unverified on a GPU: none was at hand. Its API is checked against the bindings of each version.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from numpy.typing import NDArray
+
+from edgekit.errors import BackendError, EdgeKitError, ModelError, UsageError
+from edgekit.runtime.backends import first_line
+from edgekit.runtime.backends._onnx import check_onnx, onnx_spec
+from edgekit.runtime.cuda import Cuda, Event, Stream, open_cuda
+from edgekit.runtime.engines import engine_for
+from edgekit.runtime.engines.builder import _logger as engine_logger
+from edgekit.runtime.engines.gpu import first_gpu
+from edgekit.runtime.engines.versions import api_of, import_flavour
+from edgekit.specs import TensorSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing only from Python 3.11
+
+READS = ("onnx",)
+
+_DTYPES = {  # names in TensorRT's DataType, which lacks some in some versions
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+}
+
+
+class RunTimes(msgspec.Struct, frozen=True):
+    """How long the GPU was busy with a run, by CUDA events, in milliseconds.
+
+    Attributes:
+        compute_ms: the network alone.
+        total_ms: with the copies to and from the GPU.
+    """
+
+    compute_ms: float
+    total_ms: float
+
+
+def available() -> bool:
+    """Tell whether TensorRT, pycuda and a GPU are here, without importing either package."""
+    return is_available("tensorrt")
+
+
+def is_available(flavour: str) -> bool:
+    """Tell whether the module `flavour`, pycuda and a GPU are here."""
+    return all(find_spec(name) for name in (flavour, "pycuda")) and first_gpu() is not None
+
+
+class Backend:
+    """An engine with an execution context; see `edgekit.runtime.backends.Backend`.
+
+    A run is one order to the GPU: inputs over, network, outputs back, on a stream of its own. On
+    an integrated GPU nothing is copied: it works in the host's memory.
+
+    Raises:
+        EnvironmentLacks: no GPU, or a TensorRT that is too old.
+        ModelError: TensorRT cannot build or load the engine.
+    """
+
+    flavour = "tensorrt"
+
+    def __init__(self, model_path: Path, threads: int) -> None:
+        check_onnx(model_path)
+        self.threads = 1  # the GPU does the work
+        self._module = import_flavour(self.flavour)
+        self._title = api_of(self._module).name
+        self._cuda = open_cuda()
+        content = engine_for(model_path, self.flavour).content
+        self._log = engine_logger(self._module)
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._context: Any = None
+        self._stream: Any = None
+        self._marks: list[Event] = []
+        self._sources: list[_Tensor] = []
+        self._results: list[_Tensor] = []
+        self._has_run = False
+        try:
+            with self._cuda.active():
+                self._open(content, model_path)
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)  # they hold what is to be released
+            self.close()
+            raise
+        self.executes = (
+            f"{self._title}, {self._cuda.name} ({self._cuda.compute_capability})"
+            f"{', zero-copy' if self._cuda.is_integrated else ''}"
+        )
+
+    def _open(self, content: bytes, model_path: Path) -> None:
+        with self._refusals(ModelError, f"cannot load the engine of {model_path}"):
+            self._runtime = self._module.Runtime(self._log)
+            self._engine = _granted(self._runtime.deserialize_cuda_engine(content))
+            self._context = _granted(self._engine.create_execution_context())
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        inputs = self._module.TensorIOMode.INPUT
+        is_input = {name: self._engine.get_tensor_mode(name) == inputs for name in names}
+        specs = {name: _spec(self._engine, name, model_path) for name in names}
+        self.inputs = tuple(specs[name] for name in names if is_input[name])
+        self.outputs = tuple(specs[name] for name in names if not is_input[name])
+        self._stream = self._cuda.stream()
+        # Passed before the copies to the GPU, the network, the copies back, and after them.
+        self._marks = [self._cuda.event() for _ in range(4)]
+        self._sources = [_Tensor(self._cuda, spec) for spec in self.inputs]
+        self._results = [_Tensor(self._cuda, spec) for spec in self.outputs]
+        self._set_addresses(self._context)
+
+    def input_buffer(self, index: int) -> NDArray[Any]:
+        """Return page-locked memory, which the GPU copies from or, integrated, reads itself."""
+        self._check_open()
+        return self._sources[index].array
+
+    def run(self, outputs: Sequence[NDArray[Any]]) -> None:
+        """Infer from the input buffers into `outputs`."""
+        self._check_open()
+        with self._cuda.active():
+            self._execute(self._context)
+        self._has_run = True
+        for tensor, out in zip(self._results, outputs, strict=True):
+            out[...] = tensor.array
+
+    @property
+    def last_times_ms(self) -> RunTimes:
+        """How long the GPU took for the last run."""
+        self._check_open()
+        if not self._has_run:
+            raise UsageError("there are no times before the first run")
+        begin, copied, computed, end = self._marks
+        with self._cuda.active():
+            return RunTimes(computed.time_since(copied), end.time_since(begin))
+
+    def layer_times(self) -> list[tuple[str, float]]:
+        """Run what the input buffers hold once more, and return each layer's name and milliseconds.
+
+        The layers are those of the engine, in the order it executes them: fused, and named after
+        what they were fused from. The GPU stops after each, so their sum is more than a run's time.
+        """
+        self._check_open()
+        profiler = _profiler(self._module)
+        with self._cuda.active():
+            with self._refusals(BackendError, "cannot time its layers"):
+                # A context of its own: one that had a profiler may be slower from then on.
+                context = _granted(self._engine.create_execution_context())
+                context.profiler = profiler
+            self._set_addresses(context)
+            self._execute(context)
+            del context
+        self._has_run = False  # the marks are those of a slower run
+        times: list[tuple[str, float]] = profiler.times_ms
+        return times
+
+    def close(self) -> None:
+        """Release the context, the engine and their memory, in this order."""
+        if self._runtime is None:
+            return
+        with self._cuda.active():
+            # What was made from another goes before it, memory when nothing works in it any more.
+            self._context = None
+            self._engine = None
+            self._runtime = None
+            for tensor in (*self._sources, *self._results):
+                tensor.free()
+            self._sources, self._results, self._marks = [], [], []
+            self._stream = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _set_addresses(self, context: Any) -> None:
+        with self._refusals(BackendError, "does not take the memory of its tensors"):
+            for tensor in (*self._sources, *self._results):
+                _granted(context.set_tensor_address(tensor.name, tensor.address))
+
+    def _execute(self, context: Any) -> None:
+        begin, copied, computed, end = self._marks
+        begin.record(self._stream)
+        for tensor in self._sources:
+            tensor.to_device(self._stream)
+        copied.record(self._stream)
+        with self._refusals(BackendError, "failed to run the model"):
+            _granted(context.execute_async_v3(self._stream.handle))
+        computed.record(self._stream)
+        for tensor in self._results:
+            tensor.to_host(self._stream)
+        end.record(self._stream)
+        self._stream.synchronize()
+
+    @contextmanager
+    def _refusals(self, kind: type[EdgeKitError], what: str) -> Iterator[None]:
+        """Raise `kind` with what TensorRT logged, where it refuses."""
+        self._log.errors.clear()
+        try:
+            yield
+        except (_RefusedError, TypeError, RuntimeError) as error:  # of its bindings
+            why = "; ".join(self._log.errors[-3:]) or first_line(error)
+            raise kind(f"{self._title} {what}: {why[:500]}") from error
+
+    def _check_open(self) -> None:
+        if self._runtime is None:
+            raise UsageError("the model is closed; open it again")
+
+
+class _Tensor:
+    """The memory of an input or output: the host's, and the GPU's own unless it works in that."""
+
+    def __init__(self, cuda: Cuda, spec: TensorSpec) -> None:
+        self.name = spec.name
+        self._cuda = cuda
+        memory = cuda.host_memory(spec.shape, spec.dtype, mapped=cuda.is_integrated)
+        self.array = memory.array
+        self._device = None
+        if memory.address is None:
+            self._device = cuda.device_memory(memory.array.nbytes)
+            self.address = int(self._device)
+        else:
+            self.address = memory.address
+
+    def to_device(self, stream: Stream) -> None:
+        if self._device is not None:
+            self._cuda.copy_to_device(self.address, self.array, stream)
+
+    def to_host(self, stream: Stream) -> None:
+        if self._device is not None:
+            self._cuda.copy_to_host(self.array, self.address, stream)
+
+    def free(self) -> None:
+        if self._device is not None:
+            self._device.free()
+
+
+class _RefusedError(Exception):
+    """TensorRT returned None or False."""
+
+
+def _granted(answer: Any) -> Any:
+    """Return what TensorRT made; where it cannot, it returns None or False, and logs why."""
+    if answer is None or answer is False:
+        raise _RefusedError("no reason given")
+    return answer
+
+
+def _spec(engine: Any, name: str, model_path: Path) -> TensorSpec:
+    kind = engine.get_tensor_dtype(name).name
+    if kind not in _DTYPES:
+        raise ModelError(
+            f"{model_path}: {name!r} is {kind}; expected one of {', '.join(_DTYPES)}: "
+            "convert the model again"
+        )
+    return onnx_spec(name, tuple(engine.get_tensor_shape(name)), _DTYPES[kind], model_path)
+
+
+def _profiler(module: Any) -> Any:
+    """Return TensorRT's profiler: it keeps `times_ms`, (name, milliseconds) of each layer."""
+
+    class Profiler(module.IProfiler):  # type: ignore[misc]
+        def __init__(self) -> None:
+            module.IProfiler.__init__(self)
+            self.times_ms: list[tuple[str, float]] = []
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            self.times_ms.append((layer_name, ms))
+
+    return Profiler()
