@@ -21,13 +21,15 @@ from edgekit.runtime.backends import Backend, default_threads
 from edgekit.runtime.postprocess import Postprocessor, Value, to_json
 from edgekit.runtime.preprocess import Preprocessor
 from edgekit.specs import TensorSpec
+from edgekit.targets import read_target, target_names
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing only from Python 3.11
 
 Frame = NDArray[Any] | tuple[NDArray[Any], ...]
 
-_DEFAULT_BACKEND = {"litert": "litert", "onnx": "onnxruntime"}
+# For bundles of no target; the last of a list is taken where none says that it can run.
+_BACKENDS = {"litert": ("litert",), "onnx": ("tensorrt", "onnxruntime")}
 
 
 class Prediction:
@@ -152,7 +154,8 @@ def open_model(
 
     Args:
         path: the bundle's folder, or a bundle that was read.
-        backend: name of a backend; by default the one for the bundle's format.
+        backend: name of a backend; by default the first that can run here, of those that the
+            bundle's target names for its format, or of tensorrt, onnxruntime (onnx); litert.
         threads: CPU threads; by default the physical cores less one, at least one.
         check: replay the golden samples and compare.
 
@@ -168,7 +171,7 @@ def open_model(
     if threads is not None and threads < 1:
         raise UsageError(f"`threads` must be at least 1; got {threads}")
     format_ = bundle.manifest.format
-    name = backend or _DEFAULT_BACKEND.get(format_, format_)
+    name = backend or _default_backend(format_, bundle.manifest.target)
     module = plugins.load("backend", name)
     if format_ not in module.READS:
         raise UsageError(f"backend {name} reads {', '.join(module.READS)}; the bundle is {format_}")
@@ -181,6 +184,18 @@ def open_model(
             replay_golden(model, bundle.golden())
         unless_opened.pop_all()
     return model
+
+
+def _default_backend(format_: str, target: str | None) -> str:
+    """Return the first backend that can run here; without the function `available`, one can."""
+    names = _BACKENDS.get(format_, (format_,))
+    if target in target_names():
+        runs = (support for support in read_target(target).runs if support.format == format_)
+        names = next((support.backends for support in runs), names)
+    for name in names[:-1]:
+        if getattr(plugins.load("backend", name), "available", lambda: True)():
+            return name
+    return names[-1]
 
 
 def _check_against_manifest(bundle: Bundle, engine: Backend) -> None:
