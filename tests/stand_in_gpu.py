@@ -50,6 +50,9 @@ class Driver(types.ModuleType):
             def pop():
                 driver.stack.pop()
 
+            def detach(self):
+                pass
+
         class Device:
             def __init__(self, number):
                 assert number == 0

@@ -8,6 +8,7 @@ the driver API, https://docs.nvidia.com/cuda/cuda-driver-api/; which GPU is the 
 
 from __future__ import annotations
 
+import atexit
 import functools
 import math
 from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ class Module(Protocol):
 
 @dataclass(frozen=True)
 class HostMemory:
-    """Page-locked memory of the host; it is given back when nobody holds `array` any more.
+    """Page-locked memory of the host, given back when nobody holds `array` or a view of it.
 
     Attributes:
         array: the memory, in the shape and dtype asked for.
@@ -146,8 +147,9 @@ def open_cuda() -> Cuda:
 class PyCuda:
     """`Cuda` on pycuda, https://documen.tician.de/pycuda/driver.html.
 
-    It holds the device's primary context, which TensorRT uses too, as long as the process lives:
-    pycuda leaves a context on the thread's stack when it releases a primary one.
+    It holds the device's primary context, which TensorRT uses too, until the process ends: pycuda
+    leaves a context on the thread's stack when it releases a primary one. What it allocates goes
+    ``with cuda.active():`` too; elsewhere only the thread that called `open_cuda` can free it.
     """
 
     def __init__(self) -> None:
@@ -159,6 +161,8 @@ class PyCuda:
             self._context = device.retain_primary_context()
         except driver.Error as error:
             raise EnvironmentLacks(f"CUDA cannot use its first GPU: {first_line(error)}") from error
+        # Without it, pycuda takes the context at exit for one that it made, and prints a warning.
+        atexit.register(self._context.detach)
         major, minor = device.compute_capability()
         self.name = str(device.name())
         self.compute_capability = f"{major}.{minor}"
