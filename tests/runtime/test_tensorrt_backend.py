@@ -45,7 +45,7 @@ def install(gpu_stand_in, monkeypatch):
 
         def engine_for(model, flavour):
             trt.asked.append(flavour)
-            return Engine(model.read_bytes(), "key", False)
+            return Engine(model.read_bytes(), "key", False, None)
 
         monkeypatch.setattr(tensorrt, "engine_for", engine_for)
         monkeypatch.setattr(tensorrt, "first_gpu", lambda: object())
@@ -199,7 +199,10 @@ def test_too_little_gpu_memory_is_told(install, onnx_models):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda m: m.classifier(batch="n"), r"'scores' has open dimensions, \[-1, 4\].*input-shape"),
+        (
+            lambda m: m.classifier(batch="n"),
+            r"'scores' has open dimensions, \[-1, 4\].*input-shape",
+        ),
         (lambda m: m.elementwise(["bfloat16"]), r"'y0' is BF16; expected one of FLOAT, HALF"),
     ],
 )
@@ -207,16 +210,6 @@ def test_engines_that_no_bundle_has_are_refused(install, onnx_models, make, mess
     install()
     with pytest.raises(ModelError, match=message):
         tensorrt.Backend(onnx_models.save(make(onnx_models)), 1)
-
-
-def test_what_is_no_onnx_file_reaches_no_engine(install, tmp_path):
-    trt = install()
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"not an onnx file")
-    for bad in (path, tmp_path / "missing.onnx"):
-        with pytest.raises(ModelError):
-            tensorrt.Backend(bad, 1)
-    assert trt.asked == []
 
 
 def test_tensorrt_rtx_is_the_same_with_its_own_module(install, onnx_models):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgekit.errors import BackendError, EdgeKitError, ModelError, UsageError
 from edgekit.runtime.backends import first_line
-from edgekit.runtime.backends._onnx import check_onnx, onnx_spec
+from edgekit.runtime.backends._onnx import onnx_spec
 from edgekit.runtime.cuda import Cuda, Event, Stream, open_cuda
 from edgekit.runtime.engines import engine_for
 from edgekit.runtime.engines.builder import _logger as engine_logger
@@ -78,11 +78,10 @@ class Backend:
     flavour = "tensorrt"
 
     def __init__(self, model_path: Path, threads: int) -> None:
-        check_onnx(model_path)
         self.threads = 1  # the GPU does the work
         self._module = import_flavour(self.flavour)
         self._title = api_of(self._module).name
-        self._cuda = open_cuda()
+        self._cuda = open_cuda()  # before the build, which takes minutes
         content = engine_for(model_path, self.flavour).content
         self._log = engine_logger(self._module)
         self._runtime: Any = None
