@@ -74,15 +74,7 @@ class TensorRtRtx:
 
 def tensorrt_rtx():
     """Return the judge, installed if need be; skip where it is not to be had."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit-tests"
-    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
-    packages = cache / f"{PACKAGE.replace('==', '-')}-{python}"
-    try:
-        if not packages.is_dir():
-            _install(packages)
-    except OSError as error:
-        pytest.skip(f"{PACKAGE} cannot be installed: {error}")
-    judge = TensorRtRtx(packages)
+    judge = TensorRtRtx(installed(PACKAGE))
     try:
         judge.supports(["Relu"])
     except AssertionError as error:
@@ -90,18 +82,34 @@ def tensorrt_rtx():
     return judge
 
 
-def _install(packages):
+def installed(*requirements):
+    """Return a folder with these packages and what they need; skip if they are not to be had.
+
+    They are installed into the user's cache, once; the first names the folder.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit-tests"
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    packages = cache / f"{requirements[0].replace('==', '-')}-{python}"
+    try:
+        if not packages.is_dir():
+            _install(packages, requirements)
+    except OSError as error:
+        pytest.skip(f"{' '.join(requirements)} cannot be installed: {error}")
+    return packages
+
+
+def _install(packages, requirements):
     packages.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=packages.parent) as folder:
         target = Path(folder) / "packages"
         done = subprocess.run(
             [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             "--no-input", "--target", str(target), PACKAGE],
+             "--no-input", "--target", str(target), *requirements],
             capture_output=True,
             text=True,
         )  # fmt: skip
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-            pytest.skip(f"{PACKAGE} cannot be installed: {reason}")
+            pytest.skip(f"{' '.join(requirements)} cannot be installed: {reason}")
         if not packages.is_dir():  # another test run may have been faster
             target.rename(packages)
