@@ -87,24 +87,37 @@ def installed(*requirements):
 
     They are installed into the user's cache, once; the first names the folder.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit-tests"
     python = f"cp{sys.version_info.major}{sys.version_info.minor}"
-    packages = cache / f"{requirements[0].replace('==', '-')}-{python}"
+    name = f"{requirements[0].replace('==', '-')}-{python}"
+    return _by_pip(name, requirements, "install", "--target")
+
+
+def source_of(package):
+    """Return the source archive of a package, kept in the user's cache; skip as `installed`."""
+    # pip lets the package name its metadata, with the setuptools that are here.
+    command = ["download", "--no-deps", "--no-build-isolation", "--no-binary", ":all:", "--dest"]
+    folder = _by_pip(f"{package.replace('==', '-')}-source", [package], *command)
+    return next(folder.glob("*.tar.gz"))
+
+
+def _by_pip(name, requirements, *command):
+    """Return the folder `name` of the cache, filled by pip; its path ends the command."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit-tests"
     try:
-        if not packages.is_dir():
-            _install(packages, requirements)
+        if not (cache / name).is_dir():
+            _fill(cache / name, requirements, command)
     except OSError as error:
         pytest.skip(f"{' '.join(requirements)} cannot be installed: {error}")
-    return packages
+    return cache / name
 
 
-def _install(packages, requirements):
+def _fill(packages, requirements, command):
     packages.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=packages.parent) as folder:
         target = Path(folder) / "packages"
         done = subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             "--no-input", "--target", str(target), *requirements],
+            [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input",
+             *command, str(target), *requirements],
             capture_output=True,
             text=True,
         )  # fmt: skip
