@@ -19,6 +19,8 @@ pytest.importorskip("tensorflow")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from keras_models import MODELS, SIDE, with_statistics  # noqa: E402
+
 from edgekit.converters.formats.onnx import emit, fitted  # noqa: E402
 from edgekit.converters.onnx.lint import lint  # noqa: E402
 from edgekit.converters.quantize.ranges import read_ranges  # noqa: E402
@@ -26,79 +28,17 @@ from edgekit.converters.sources import open_source  # noqa: E402
 from edgekit.converters.sources.onnx import open_session  # noqa: E402
 
 layers = keras.layers
-SIDE = 16
 RANDOM = np.random.default_rng(0)
 PICTURES = RANDOM.integers(0, 256, (24, SIDE, SIDE, 3)).astype(np.uint8)
 LABELS = RANDOM.integers(0, 5, 24)
 SEQUENCES = RANDOM.normal(size=(24, 10, 6)).astype(np.float32)
 
 
-def conv(x, filters, stride=1, activation="relu", depthwise=False):
-    if depthwise:
-        x = layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False)(x)
-    else:
-        x = layers.Conv2D(filters, 3, stride, padding="same", use_bias=False)(x)
-    x = layers.BatchNormalization()(x)
-    return layers.Activation(activation)(x) if activation else x
-
-
-def mobilenet():
-    x = image = keras.Input((SIDE, SIDE, 3), name="image")
-    x = conv(x, 8, 2, "relu6")
-    y = conv(conv(x, 8, 1, "relu6", True), 8, 1, None)
-    x = conv(layers.Add(name="sum")([x, y]), 8, 2, "hard_silu", True)
-    x = layers.Conv2D(8, 3, 2, name="padded")(layers.ZeroPadding2D(((0, 1), (0, 1)))(x))
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(image, layers.Dense(5, activation="softmax", name="classes")(x))
-
-
-def resnet():
-    x = image = keras.Input((SIDE, SIDE, 3), name="image")
-    x = layers.MaxPooling2D()(conv(x, 8))
-    for filters, stride in ((8, 1), (12, 2)):
-        y = conv(conv(x, filters, stride), filters, 1, None)
-        x = layers.Conv2D(filters, 1, stride)(x) if stride > 1 else x
-        x = layers.ReLU()(layers.Add()([x, y]))
-    x = layers.Flatten()(layers.AveragePooling2D(2)(x))
-    return keras.Model(image, layers.Dense(5, name="classes")(x))
-
-
-def unet():
-    x = image = keras.Input((SIDE, SIDE, 3), name="image")
-    skip = conv(x, 6)
-    x = conv(layers.MaxPooling2D()(skip), 8)
-    x = layers.Concatenate()([layers.Conv2DTranspose(6, 2, 2)(x), skip])
-    x = layers.UpSampling2D(interpolation="bilinear")(layers.MaxPooling2D()(conv(x, 6)))
-    return keras.Model(image, layers.Conv2D(3, 1, activation="softmax", name="mask")(x))
-
-
-def lstm():
-    x = steps = keras.Input((10, 6), name="steps")
-    x = layers.Bidirectional(layers.LSTM(8, return_sequences=True))(x)
-    return keras.Model(steps, layers.Dense(3, name="out")(layers.LSTM(7)(x)))
-
-
-def gru():
-    steps = keras.Input((10, 6), name="steps")
-    return keras.Model(steps, layers.Dense(3, name="out")(layers.GRU(8)(steps)))
-
-
-MODELS = {m.__name__: m for m in (mobilenet, resnet, unet, lstm, gru)}
-
-
 @pytest.fixture(scope="module")
 def models():
     """Return every model, its BatchNormalizations with statistics as after training."""
     keras.utils.set_random_seed(1)
-    made = {}
-    for name, build in MODELS.items():
-        made[name] = build()
-        for weight in made[name].weights:
-            if "moving_variance" in weight.path:
-                weight.assign(RANDOM.uniform(0.2, 2, weight.shape))
-            elif "moving_mean" in weight.path or "beta" in weight.path:
-                weight.assign(RANDOM.normal(0, 0.3, weight.shape))
-    return made
+    return {name: with_statistics(build(), RANDOM) for name, build in MODELS.items()}
 
 
 def data_of(name):
@@ -294,7 +234,7 @@ def test_an_onnx_file_is_a_source_of_its_own(models, tmp_path):
 
 
 def test_quantize_aware_models_keep_what_they_learned(tmp_path):
-    model = resnet()
+    model = MODELS["resnet"]()
     aware = edgekit.quantize_aware(model, calibration=(PICTURES / 255).astype(np.float32))
     bundle = edgekit.convert(aware, tmp_path / "m.edgekit", format="onnx", precision="int8")
     assert read_ranges(bundle.path).origin == "trained"
