@@ -103,3 +103,20 @@ def classifier_bundle(tmp_path_factory):
 def segmenter_bundle(tmp_path_factory):
     """Return an int8 bundle that tells dark, red and bright pixels; not to be changed."""
     return write_bundle_of(tmp_path_factory.mktemp("bundle"), "segmenter")
+
+
+@pytest.fixture
+def bundle_of_onnx(tmp_path, classifier_bundle):
+    """Return a function that puts an .onnx file into a bundle that is only built, never run."""
+    import msgspec
+
+    from edgekit.bundle import read_bundle, write_bundle
+
+    def bundle_of_onnx(model):
+        other = read_bundle(classifier_bundle)
+        manifest = msgspec.structs.replace(other.manifest, format="onnx", model="model.onnx")
+        files = {name: (other.path / name).read_bytes() for name in ("golden.npz", "labels.txt")}
+        files["model.onnx"] = model.read_bytes()
+        return write_bundle(tmp_path / "built.edgekit", manifest, files).path
+
+    return bundle_of_onnx

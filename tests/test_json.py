@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,21 @@ def test_doctor(tmp_path):
     written = run(tmp_path, "doctor")
     check("targets --here", written.pop("machine"), ["gpus[]"])
     check("doctor", written, ["machine"])
+
+
+def test_build(bundle_of_onnx, tmp_path, monkeypatch):
+    """With a stand-in for TensorRT-RTX: what it calls an engine runs nowhere."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install -e '.[lint]'")
+    from onnx_graphs import GraphWriter
+    from stand_in_tensorrt import stand_in
+
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", stand_in("tensorrt_rtx", "1.7.1"))
+    monkeypatch.setattr("edgekit.runtime.engines.gpu.first_gpu", lambda: None)
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    graph = GraphWriter()
+    onnx.save(graph.model(graph.op("Relu", graph.input())), tmp_path / "m.onnx")
+    bundle = bundle_of_onnx(tmp_path / "m.onnx")
+    check("build", run(tmp_path, "build", bundle, "--for", "rtx"))
 
 
 def test_pack_and_unpack(classifier_bundle, tmp_path):
