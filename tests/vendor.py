@@ -52,18 +52,24 @@ class TensorRtRtx:
                 found["messages"],
                 [Layer(**layer) for layer in found["layers"]],
             )
-            for found in self._ask(request)
+            for found in self.ask(request)
         ]
 
     def supports(self, operators):
         """Tell for each operator whether the parser knows it."""
-        return dict(zip(operators, self._ask({"operators": list(operators)}), strict=True))
+        return dict(zip(operators, self.ask({"operators": list(operators)}), strict=True))
 
-    def _ask(self, request):
+    def environment(self, *folders):
+        """Return this process's environment, with the packages and `folders` to import from."""
+        places = [str(self._packages), *map(str, folders)]
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+
+    def ask(self, request, child=CHILD, folders=()):
+        """Return what the program `child` answers to `request`, both JSON."""
         done = subprocess.run(
-            [sys.executable, str(CHILD)],
+            [sys.executable, str(child)],
             input=json.dumps(request),
-            env={**os.environ, "PYTHONPATH": str(self._packages)},
+            env=self.environment(*folders),
             capture_output=True,
             text=True,
             timeout=300,
