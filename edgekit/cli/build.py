@@ -66,7 +66,9 @@ def command(
     with progress() as on_progress:
         engine = engine_for(found.model_path, flavour, options, tell, on_progress)
     seconds = time.monotonic() - begin_s
-    _print(found, flavour, engine, seconds, events, _replay(found, flavour), json)
+    # Opening would build an engine again that could not be kept, which may take minutes.
+    replayed = None if engine.file is None else _replay(found, flavour)
+    _print(found, flavour, engine, seconds, events, replayed, json)
 
 
 def _replay(bundle: Bundle, flavour: str) -> int | None:
@@ -90,13 +92,14 @@ def _print(
     json: str | None,
 ) -> None:
     size_bytes = len(engine.content)
+    if replayed is None:
+        samples = f"not replayed: {'no GPU here' if engine.file else 'the engine is not kept'}"
+    else:
+        samples = f"{replayed} agree"
     rows = [
         ("engine", f"{size_bytes / 1e6:.2f} MB, {'kept before' if engine.from_cache else 'built'}"),
         ("file", str(engine.file or "not kept")),
-        (
-            "golden samples",
-            "not replayed: no GPU here" if replayed is None else f"{replayed} agree",
-        ),
+        ("golden samples", samples),
     ]
     print_table(f"{bundle.path}: {flavour} in {seconds:.1f} s", ("", ""), rows, json, numbers=False)
     result = {

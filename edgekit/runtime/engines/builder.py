@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from edgekit.errors import EnvironmentLacks, ModelError, UsageError
+from edgekit.errors import EdgeKitError, EnvironmentLacks, ModelError, UsageError
 from edgekit.runtime.engines.options import BuildOptions, EngineEvent, OnEvent, OnProgress
 from edgekit.runtime.engines.versions import Api, api_of
 
@@ -98,13 +98,13 @@ class _Build:
         if self._monitor is not None:
             config.progress_monitor = self._monitor
         if self._api.has("ITimingCache"):
-            # What is not a cache of this TensorRT and GPU becomes an empty one, with a warning.
-            config.set_timing_cache(config.create_timing_cache(timing_cache), ignore_mismatch=False)
+            timings = config.create_timing_cache(timing_cache) or config.create_timing_cache(b"")
+            config.set_timing_cache(timings, ignore_mismatch=False)
         engine = builder.build_serialized_network(network, config)
         if self._failures:
             raise self._failures[0]
         if engine is None:
-            raise ModelError(self._why_none())
+            raise self._why_none()
         timings = config.get_timing_cache() if self._api.has("ITimingCache") else None
         return Built(_content(engine), _content(timings.serialize()) if timings else b"")
 
@@ -205,11 +205,16 @@ class _Build:
     def _told(self) -> str:
         return "; ".join(self._log.errors[-_ERRORS_TOLD:])
 
-    def _why_none(self) -> str:
+    def _why_none(self) -> EdgeKitError:
+        if "out of memory" in self._told().lower():
+            return EnvironmentLacks(
+                f"{self._api.name} runs out of GPU memory: {self._told()}; end other programs, or "
+                "limit the scratch memory of a layer with --memory-mb"
+            )
         limit = self._options.memory_mb
         advice = f"allow more than --memory-mb {limit}, or " if limit else ""
         what = self._told() or "no reason given"
-        return f"{self._api.name} builds no engine: {what}; {advice}see what {_LINTER}"
+        return ModelError(f"{self._api.name} builds no engine: {what}; {advice}{_LINTER}")
 
 
 def one_line(text: str) -> str:

@@ -213,11 +213,10 @@ class EngineCache:
             if hashlib.sha256(content).hexdigest() != description.sha256:
                 raise _Refused("is not what was written: its SHA-256 is another")
         except _Refused as error:
-            text = f"{file} {error}; it is not used, and built anew"
-            self._say(EngineEvent("refused", text))
+            self._say(EngineEvent("refused", f"{file} {error}: it is not used"))
             return None
         except OSError as error:
-            text = f"{error.filename or file} cannot be read ({error.strerror}); built anew"
+            text = f"cannot read {error.filename or file} ({error.strerror}): it is not used"
             self._say(EngineEvent("cache", text))
             return None
         return content

@@ -108,13 +108,20 @@ def test_every_error_of_the_parser_is_told_with_its_node():
 
 def test_a_failed_build_tells_the_last_errors_and_what_to_do():
     module = stand_in(fails=True, errors=["first", "second", "third", "no tactics\nin limit"])
-    with pytest.raises(ModelError, match="second; third; no tactics in limit; see") as caught:
+    with pytest.raises(
+        ModelError, match="second; third; no tactics in limit; edgekit inspect"
+    ) as caught:
         build(module)
     assert "first" not in str(caught.value)
     with pytest.raises(ModelError, match="allow more than --memory-mb 1, or"):
         build(module, BuildOptions(memory_mb=1))
     with pytest.raises(ModelError, match="builds no engine: no reason given"):
         build(stand_in(fails=True))
+
+
+def test_memory_that_runs_out_is_the_machines_lack():
+    with pytest.raises(EnvironmentLacks, match="runs out of GPU memory: .*--memory-mb"):
+        build(stand_in(fails=True, errors=["Cuda Runtime (out of memory)"]))
 
 
 def test_open_dimensions_need_shapes():
