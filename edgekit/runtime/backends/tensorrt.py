@@ -21,7 +21,7 @@ from edgekit.runtime.backends import first_line
 from edgekit.runtime.backends._onnx import onnx_spec
 from edgekit.runtime.cuda import Cuda, Event, Stream, open_cuda
 from edgekit.runtime.engines import engine_for
-from edgekit.runtime.engines.builder import _logger as engine_logger
+from edgekit.runtime.engines.builder import engine_logger
 from edgekit.runtime.engines.gpu import first_gpu
 from edgekit.runtime.engines.versions import api_of, import_flavour
 from edgekit.specs import TensorSpec

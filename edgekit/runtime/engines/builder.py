@@ -78,7 +78,7 @@ class _Build:
     ) -> None:
         self._api, self._module, self._options = api, module, options
         self.stop = threading.Event()
-        self._log = _logger(module)
+        self._log = engine_logger(module)
         self._failures: list[Exception] = []
         self._monitor = (
             _progress_monitor(module, on_progress, self.stop, self._failures)
@@ -230,8 +230,12 @@ def _content(memory: Any) -> bytes:
     return bytes(memoryview(memory))
 
 
-def _logger(module: Any) -> Any:
-    """Return TensorRT's logger, which keeps errors, and each warning once."""
+def engine_logger(module: Any) -> Any:
+    """Return a logger for TensorRT: `errors` in order, and `warnings`, each once, on one line.
+
+    Args:
+        module: `tensorrt` or `tensorrt_rtx`, imported.
+    """
     severities = module.ILogger.Severity
 
     class Log(module.ILogger):  # type: ignore[misc]
