@@ -212,7 +212,7 @@ class _Build:
                 "limit the scratch memory of a layer with --memory-mb"
             )
         limit = self._options.memory_mb
-        advice = f"allow more than --memory-mb {limit}, or " if limit else ""
+        advice = f"allow more than --memory-mb {limit}; " if limit else ""
         what = self._told() or "no reason given"
         return ModelError(f"{self._api.name} builds no engine: {what}; {advice}{_LINTER}")
 

@@ -126,7 +126,7 @@ class EngineCache:
         digest = key.digest()
         name = f"{digest}.engine"
         try:
-            with self._locked(name):
+            with self._locked(name, waiting="another process builds this engine; waiting"):
                 content = self._read(name, key)
                 if content is not None:
                     return Engine(content, digest, True, self.folder / name)
@@ -180,8 +180,13 @@ class EngineCache:
         self._say(EngineEvent("cache", f"{text}; EDGEKIT_CACHE names another folder"))
 
     @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        """Hold the lock of a file; the system frees it when a process ends, however it ends."""
+    def _locked(self, name: str, waiting: str | None = None) -> Iterator[None]:
+        """Hold the lock of a file; the system frees it when a process ends, however it ends.
+
+        Args:
+            name: of the file in the folder.
+            waiting: said if another process has it; None: it will have it for a moment only.
+        """
         file = self.folder / f"{name}.lock"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -192,7 +197,8 @@ class EngineCache:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                self._say(EngineEvent("waiting", "another process builds this engine; waiting"))
+                if waiting is not None:
+                    self._say(EngineEvent("waiting", waiting))
                 fcntl.flock(lock, fcntl.LOCK_EX)
             except OSError as error:  # a network's file system without locks
                 raise _Unlockable(f"cannot lock {file} ({error.strerror})") from error

@@ -113,7 +113,7 @@ def test_a_failed_build_tells_the_last_errors_and_what_to_do():
     ) as caught:
         build(module)
     assert "first" not in str(caught.value)
-    with pytest.raises(ModelError, match="allow more than --memory-mb 1, or"):
+    with pytest.raises(ModelError, match="allow more than --memory-mb 1; edgekit"):
         build(module, BuildOptions(memory_mb=1))
     with pytest.raises(ModelError, match="builds no engine: no reason given"):
         build(stand_in(fails=True))

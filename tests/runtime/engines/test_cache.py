@@ -316,12 +316,14 @@ def test_two_processes_build_once(child, tmp_path):
     first = child()
     wait_for((tmp_path / "began").exists, "the first build")
     second = child()
-    assert second.stdout.readline().startswith("waiting another process builds")
+    first_line = second.stdout.readline()
+    assert first_line.startswith("waiting another process builds")
     (tmp_path / "go").touch()
     outputs = [process.communicate(timeout=LIMIT_S) for process in (first, second)]
     assert [process.returncode for process in (first, second)] == [0, 0], outputs
     ends = [output.splitlines()[-1].split() for output, _ in outputs]
     assert ends[0][1] == ends[1][1] and [end[2] for end in ends] == ["False", "True"]
+    assert "waiting" not in outputs[1][0]  # it was said once
     assert (tmp_path / "builds").read_text() == "one\n"
 
 
