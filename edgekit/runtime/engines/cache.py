@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import msgspec
@@ -143,30 +143,23 @@ class EngineCache:
         of_all, file = key.of_the_machine(), self.folder / f"{digest}.engine"
         timings = f"{of_all.digest()}.timing"
         self._tell_building()
-        built = build(self._read(timings, of_all) or b"")
-        try:
-            self._write(file.name, built.engine, key)
-            if built.timing_cache:
-                with self._locked(timings):
-                    self._write(timings, built.timing_cache, of_all)
-        except (_Unlockable, OutputError) as error:
-            self._tell_unkept(str(error))
-        is_kept = self._beside(file.name).is_file()
+        built = build(self._read_locked(timings, of_all) or b"")
+        is_kept = self._keep(file.name, built.engine, key, nullcontext())
+        if is_kept and built.timing_cache:
+            self._keep(timings, built.timing_cache, of_all, self._locked(timings))
         return Engine(built.engine, digest, False, file if is_kept else None)
 
     def remembered(self, key: EngineKey) -> BuildOptions:
         """Return the options that were last asked for, for the model of `key`; else the default."""
-        content = self._read(f"{_plainest(key).digest()}.options", _plainest(key))
+        content = self._read_locked(f"{_plainest(key).digest()}.options", _plainest(key))
         return msgspec.json.decode(content, type=BuildOptions) if content else BuildOptions()
 
     def remember(self, key: EngineKey) -> None:
         """Have `remembered` return the options of `key`."""
-        name = f"{_plainest(key).digest()}.options"
-        try:
-            with self._locked(name):
-                self._write(name, msgspec.json.encode(key.options), _plainest(key))
-        except (_Unlockable, OutputError) as error:
-            self._tell_unkept(str(error))
+        if self.remembered(key) != key.options:
+            name = f"{_plainest(key).digest()}.options"
+            content = msgspec.json.encode(key.options)
+            self._keep(name, content, _plainest(key), self._locked(name))
 
     def _tell_building(self) -> None:
         text = "an engine is built for this machine, which can take minutes; the next start has it"
@@ -206,6 +199,31 @@ class EngineCache:
         finally:
             os.close(lock)
 
+    def _keep(
+        self, name: str, content: bytes, key: EngineKey, lock: AbstractContextManager[None]
+    ) -> bool:
+        """Write a file while `lock` is held; tell, and return False, if that cannot be."""
+        try:
+            with lock:
+                self._write(name, content, key)
+        except (_Unlockable, OutputError) as error:
+            self._tell_unkept(str(error))
+            return False
+        return True
+
+    def _read_locked(self, name: str, key: EngineKey) -> bytes | None:
+        """Read a file between its writers, who come and go; without the lock if there can be none.
+
+        A build holds its engine's lock itself.
+        """
+        if not os.path.lexists(self.folder / name):
+            return None
+        try:
+            with self._locked(name):
+                return self._read(name, key)
+        except _Unlockable:
+            return self._read(name, key)
+
     def _read(self, name: str, key: EngineKey) -> bytes | None:
         """Return a file that we wrote for `key`; None if there is none, or another's."""
         file = self.folder / name
@@ -235,9 +253,12 @@ class EngineCache:
                 partial.unlink(missing_ok=True)
             for old in (beside, file):  # a link or pipe there would be written to
                 old.unlink(missing_ok=True)
-        write_file(file, content)
         description = _Description(hashlib.sha256(content).hexdigest(), len(content), key)
-        write_file(beside, msgspec.json.format(msgspec.json.encode(description)))
+        described = msgspec.json.format(msgspec.json.encode(description))
+        for path, text in ((file, content), (beside, described)):
+            write_file(path, text)
+            with output_errors(path):
+                path.chmod(0o644)  # whatever the umask: what anyone may write is not used
 
     def _beside(self, name: str) -> Path:
         return self.folder / f"{name}.json"

@@ -127,6 +127,20 @@ def test_what_was_asked_for_last_is_what_runs(tensorrt, onnx_model):
     assert plain.key != built.key and engine_for(onnx_model).key == plain.key
 
 
+def test_options_that_are_the_default_are_not_written_down(tensorrt, onnx_model, cache):
+    engine_for(onnx_model, options=BuildOptions())
+    assert not list(cache.glob("*.options"))
+
+
+def test_a_umask_of_0_makes_no_engine_that_is_refused(tensorrt, onnx_model, events):
+    before = os.umask(0)
+    try:
+        engine_for(onnx_model)
+    finally:
+        os.umask(before)
+    assert engine_for(onnx_model, on_event=events.append).from_cache and events == []
+
+
 def test_a_failed_build_keeps_nothing_and_is_tried_again(tensorrt, onnx_model, cache):
     tensorrt.fails, tensorrt.errors = True, ["no tactics"]
     for _ in range(2):
