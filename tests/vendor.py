@@ -17,6 +17,7 @@ import pytest
 
 PACKAGE = "tensorrt-rtx-cu13==1.7.1.116"
 CHILD = Path(__file__).with_name("vendor_child.py")
+_LACKING = {}  # what pip could not get, and why: without a network it tries for long
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,12 @@ def _by_pip(name, requirements, *command):
     """Return the folder `name` of the cache, filled by pip; its path ends the command."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit-tests"
     try:
-        if not (cache / name).is_dir():
+        if name not in _LACKING and not (cache / name).is_dir():
             _fill(cache / name, requirements, command)
     except OSError as error:
-        pytest.skip(f"{' '.join(requirements)} cannot be installed: {error}")
+        _LACKING[name] = str(error)
+    if name in _LACKING:
+        pytest.skip(f"{' '.join(requirements)} cannot be installed: {_LACKING[name]}")
     return cache / name
 
 
@@ -128,7 +131,6 @@ def _fill(packages, requirements, command):
             text=True,
         )  # fmt: skip
         if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-            pytest.skip(f"{' '.join(requirements)} cannot be installed: {reason}")
-        if not packages.is_dir():  # another test run may have been faster
+            _LACKING[packages.name] = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+        elif not packages.is_dir():  # another test run may have been faster
             target.rename(packages)

@@ -1,11 +1,16 @@
 """The backend `tensorrt` over stand-ins for CUDA and TensorRT, and over the real ones on a GPU."""
 
 import importlib.util
+import os
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+import vendor
 
 import edgekit
 from edgekit import plugins
@@ -163,9 +168,8 @@ def test_closing_frees_all_in_order(install, onnx_models, integrated):
 def test_an_engine_that_cannot_be_opened_says_why_and_leaves_nothing(install, onnx_models, call):
     trt = install()
     trt.fails[call] = "[rt.cpp::load::1] Serialization:\nversion tag does not match"
-    kind = BackendError if call == "set_tensor_address" else ModelError
     with pytest.raises(
-        kind, match=r"TensorRT 10\.3\.0 .*: \[rt\.cpp.*tag does not match"
+        BackendError, match=r"TensorRT 10\.3\.0 .*: \[rt\.cpp.*tag does not match"
     ) as caught:
         tensorrt.Backend(onnx_models.save(onnx_models.classifier()), 1)
     assert "\n" not in str(caught.value)
@@ -282,6 +286,43 @@ def test_a_machine_without_a_gpu_says_so(onnx_models, install, monkeypatch):
     monkeypatch.setattr("edgekit.runtime.cuda.first_gpu", lambda: None)
     with pytest.raises(EnvironmentLacks, match="no NVIDIA GPU here"):
         tensorrt.Backend(onnx_models.save(onnx_models.classifier()), 1)
+
+
+REAL_RTX = """
+import pathlib, sys
+import stand_in_gpu
+from edgekit.errors import EdgeKitError
+from edgekit.runtime import cuda
+from edgekit.runtime.backends import tensorrt, tensorrt_rtx
+from edgekit.runtime.engines import Engine
+
+sys.modules["pycuda"] = sys.modules["pycuda.driver"] = stand_in_gpu.Driver()
+cuda.first_gpu = lambda: object()
+tensorrt.engine_for = lambda model, flavour: Engine(b"no engine at all" * 8, "key", False, None)
+try:
+    tensorrt_rtx.Backend(pathlib.Path("model.onnx"), 1)
+except EdgeKitError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.vendor
+def test_what_the_real_tensorrt_rtx_refuses_is_one_line():
+    """CUDA is a stand-in here; TensorRT-RTX is NVIDIA's."""
+    places = [vendor.installed(vendor.PACKAGE), Path(vendor.__file__).parent, *sys.path]
+    done = subprocess.run(
+        [sys.executable, "-c", REAL_RTX],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert re.match(
+        r"BackendError TensorRT-RTX \d[\d.]+ cannot load the engine of model\.onnx: "
+        r".*deserializeCudaEngine.*magicTag",
+        line,
+    )
 
 
 @pytest.mark.gpu

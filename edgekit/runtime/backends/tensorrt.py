@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from numpy.typing import NDArray
 
-from edgekit.errors import BackendError, EdgeKitError, ModelError, UsageError
+from edgekit.errors import BackendError, ModelError, UsageError
 from edgekit.runtime.backends import first_line
 from edgekit.runtime.backends._onnx import onnx_spec
 from edgekit.runtime.cuda import Cuda, Event, Stream, open_cuda
@@ -72,7 +72,8 @@ class Backend:
 
     Raises:
         EnvironmentLacks: no GPU, or a TensorRT that is too old.
-        ModelError: TensorRT cannot build or load the engine.
+        ModelError: TensorRT cannot build the engine.
+        BackendError: it cannot load it, or the GPU has no memory for it.
     """
 
     flavour = "tensorrt"
@@ -105,7 +106,7 @@ class Backend:
         )
 
     def _open(self, content: bytes, model_path: Path) -> None:
-        with self._refusals(ModelError, f"cannot load the engine of {model_path}"):
+        with self._refusals(f"cannot load the engine of {model_path}"):
             self._runtime = self._module.Runtime(self._log)
             self._engine = _granted(self._runtime.deserialize_cuda_engine(content))
             self._context = _granted(self._engine.create_execution_context())
@@ -155,7 +156,7 @@ class Backend:
         self._check_open()
         profiler = _profiler(self._module)
         with self._cuda.active():
-            with self._refusals(BackendError, "cannot time its layers"):
+            with self._refusals("cannot time its layers"):
                 # A context of its own: one that had a profiler may be slower from then on.
                 context = _granted(self._engine.create_execution_context())
                 context.profiler = profiler
@@ -192,7 +193,7 @@ class Backend:
         self.close()
 
     def _set_addresses(self, context: Any) -> None:
-        with self._refusals(BackendError, "does not take the memory of its tensors"):
+        with self._refusals("does not take the memory of its tensors"):
             for tensor in (*self._sources, *self._results):
                 _granted(context.set_tensor_address(tensor.name, tensor.address))
 
@@ -202,7 +203,7 @@ class Backend:
         for tensor in self._sources:
             tensor.to_device(self._stream)
         copied.record(self._stream)
-        with self._refusals(BackendError, "failed to run the model"):
+        with self._refusals("failed to run the model"):
             _granted(context.execute_async_v3(self._stream.handle))
         computed.record(self._stream)
         for tensor in self._results:
@@ -211,14 +212,17 @@ class Backend:
         self._stream.synchronize()
 
     @contextmanager
-    def _refusals(self, kind: type[EdgeKitError], what: str) -> Iterator[None]:
-        """Raise `kind` with what TensorRT logged, where it refuses."""
+    def _refusals(self, what: str) -> Iterator[None]:
+        """Raise `BackendError` with what TensorRT logged, where it refuses.
+
+        The engine is ours by its hash, so that it is no wrong model that cannot be loaded.
+        """
         self._log.errors.clear()
         try:
             yield
         except (_RefusedError, TypeError, RuntimeError) as error:  # of its bindings
             why = "; ".join(self._log.errors[-3:]) or first_line(error)
-            raise kind(f"{self._title} {what}: {why[:500]}") from error
+            raise BackendError(f"{self._title} {what}: {why[:500]}") from error
 
     def _check_open(self) -> None:
         if self._runtime is None:
