@@ -60,12 +60,16 @@ class TimingCache:
 
 class Config:
     def __init__(self):
-        self.flags, self.limits, self.profiles, self.capabilities = set(), {}, [], {}
+        self.flags = {"TF32"}  # on by default
+        self.limits, self.profiles, self.capabilities = {}, [], {}
         self.progress_monitor = self.timing_cache = None
         self.num_compute_capabilities = 0
 
     def set_flag(self, flag):
         self.flags.add(flag)
+
+    def clear_flag(self, flag):
+        self.flags.discard(flag)
 
     def set_memory_pool_limit(self, pool, size):
         self.limits[pool] = size
@@ -185,7 +189,7 @@ def stand_in(name="tensorrt", version="10.3.0", **settings):
     module.Builder, module.OnnxParser = Builder, OnnxParser
     module.MemoryPoolType = enum.IntEnum("MemoryPoolType", {"WORKSPACE": 0})
     module.NetworkDefinitionCreationFlag = types.SimpleNamespace(EXPLICIT_BATCH=0, STRONGLY_TYPED=1)
-    module.BuilderFlag = types.SimpleNamespace(FP16="FP16", INT8="INT8")
+    module.BuilderFlag = types.SimpleNamespace(FP16="FP16", INT8="INT8", TF32="TF32")
     module.LayerType = types.SimpleNamespace(DEQUANTIZE="dequantize", CONVOLUTION="convolution")
     module.float32, module.float16 = "float32", "float16"
     names = {"NONE": 0, "CURRENT": 1, "SM75": 75, "SM80": 80, "SM86": 86, "SM120": 120}
