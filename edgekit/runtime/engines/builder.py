@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +80,8 @@ class _Build:
         self._api, self._module, self._options = api, module, options
         self.stop = threading.Event()
         self._log = engine_logger(module)
+        self._log.errors.clear()
+        self._log.warnings.clear()
         self._failures: list[Exception] = []
         self._monitor = (
             _progress_monitor(module, on_progress, self.stop, self._failures)
@@ -232,8 +235,12 @@ def _content(memory: Any) -> bytes:
     return bytes(memoryview(memory))
 
 
+@functools.cache
 def engine_logger(module: Any) -> Any:
-    """Return a logger for TensorRT: `errors` in order, and `warnings`, each once, on one line.
+    """Return the logger of TensorRT: `errors` in order, and `warnings`, each once, on one line.
+
+    There is one for the whole process: TensorRT keeps a single pointer to a logger as long as any
+    builder or runtime lives, warns of a second one, and would go on using one that is gone.
 
     Args:
         module: `tensorrt` or `tensorrt_rtx`, imported.
