@@ -146,11 +146,12 @@ def test_closing_frees_all_in_order(install, onnx_models, integrated):
     backend = tensorrt.Backend(onnx_models.save(onnx_models.classifier()), 1)
     outputs = run(backend, 0)
     held = backend.input_buffer(0)
-    backend.close()  # the stand-in looks at the order, and for an active context
+    trt.driver.calls.clear()
+    backend.close()
     backend.close()
     assert trt.alive == []
-    if not integrated:
-        assert trt.driver.memory == {}
+    freed = [] if integrated else ["free", "free"]
+    assert trt.driver.calls == ["context gone", "engine gone", "runtime gone", *freed]
     held[...] = 1  # whoever still holds the memory does not write into freed one
     for use in (
         lambda: backend.input_buffer(0),
@@ -193,11 +194,23 @@ def test_a_run_that_fails_says_why_and_the_next_may_work(install, onnx_models):
             backend.layer_times()
 
 
-def test_too_little_gpu_memory_is_told(install, onnx_models):
-    trt = install(capacity=100)
+@pytest.mark.parametrize("capacity", [100, 3100])  # 3072 for the input, 16 for the output
+def test_too_little_gpu_memory_is_told(install, onnx_models, capacity):
+    trt = install(capacity=capacity - 20)
     with pytest.raises(BackendError, match="too little free memory"):
         tensorrt.Backend(onnx_models.save(onnx_models.classifier()), 1)
     assert trt.alive == []
+    assert trt.driver.memory == {}
+
+
+def test_two_models_share_one_logger(install, onnx_models):
+    trt = install()
+    path = onnx_models.save(onnx_models.classifier())
+    with tensorrt.Backend(path, 1) as one, tensorrt.Backend(path, 1) as other:
+        assert len({id(logger) for logger in trt.loggers}) == 1
+        np.testing.assert_array_equal(run(one, 7), run(other, 7))
+        one.close()
+        run(other)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,8 @@ class Backend:
             with self._cuda.active():
                 self._open(content, model_path)
         except BaseException as error:
-            traceback.clear_frames(error.__traceback__)  # they hold what is to be released
+            with self._cuda.active():
+                traceback.clear_frames(error.__traceback__)  # they hold what is to be released
             self.close()
             raise
         self.executes = (
@@ -107,6 +108,8 @@ class Backend:
 
     def _open(self, content: bytes, model_path: Path) -> None:
         with self._refusals(f"cannot load the engine of {model_path}"):
+            # For operators that the parser made plugins of; without a logger, which it would keep.
+            self._module.init_libnvinfer_plugins(None, "")
             self._runtime = self._module.Runtime(self._log)
             self._engine = _granted(self._runtime.deserialize_cuda_engine(content))
             self._context = _granted(self._engine.create_execution_context())
@@ -119,8 +122,9 @@ class Backend:
         self._stream = self._cuda.stream()
         # Passed before the copies to the GPU, the network, the copies back, and after them.
         self._marks = [self._cuda.event() for _ in range(4)]
-        self._sources = [_Tensor(self._cuda, spec) for spec in self.inputs]
-        self._results = [_Tensor(self._cuda, spec) for spec in self.outputs]
+        for specs_of, tensors in ((self.inputs, self._sources), (self.outputs, self._results)):
+            for spec in specs_of:
+                tensors.append(_Tensor(self._cuda, spec))  # one by one: `close` frees what there is
         self._set_addresses(self._context)
 
     def input_buffer(self, index: int) -> NDArray[Any]:
