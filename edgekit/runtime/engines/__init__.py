@@ -15,7 +15,7 @@ import msgspec
 
 from edgekit.errors import EnvironmentLacks, ModelError
 from edgekit.runtime.backends._onnx import check_onnx
-from edgekit.runtime.engines.builder import Built, build_engine
+from edgekit.runtime.engines.builder import REVISION, Built, build_engine
 from edgekit.runtime.engines.cache import Engine, EngineCache, EngineKey, cache_folder
 from edgekit.runtime.engines.gpu import Gpu, first_gpu
 from edgekit.runtime.engines.options import (
@@ -106,6 +106,7 @@ def _key(model_sha256: str, module: Any) -> EngineKey:
         compute_capability=gpu.compute_capability if gpu else None,
         driver=driver,
         jetpack=jetpack,
+        builder=REVISION,
         options=BuildOptions(),
     )
 

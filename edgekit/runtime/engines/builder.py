@@ -14,6 +14,8 @@ from edgekit.errors import EdgeKitError, EnvironmentLacks, ModelError, UsageErro
 from edgekit.runtime.engines.options import BuildOptions, EngineEvent, OnEvent, OnProgress
 from edgekit.runtime.engines.versions import Api, api_of
 
+# To be raised with every change below that makes another engine: it is part of their keys.
+REVISION = 1
 _ERRORS_TOLD = 3
 _LINTER = "edgekit inspect FILE.onnx names nodes and remedies"
 

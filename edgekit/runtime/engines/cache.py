@@ -35,6 +35,7 @@ class EngineKey(msgspec.Struct, frozen=True, kw_only=True):
         architecture: of the CPU.
         gpu: name; `compute_capability`: like 8.7; `driver`: its version; `jetpack`: version of
             JetPack or else of Jetson Linux. None for TensorRT-RTX, whose engines are for many GPUs.
+        builder: revision of our builder, whose own settings it stands for.
         options: what was asked for.
     """
 
@@ -46,6 +47,7 @@ class EngineKey(msgspec.Struct, frozen=True, kw_only=True):
     compute_capability: str | None
     driver: str | None
     jetpack: str | None
+    builder: int
     options: BuildOptions
 
     def digest(self) -> str:

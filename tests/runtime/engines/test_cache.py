@@ -65,6 +65,7 @@ KEY = EngineKey(
     compute_capability="8.7",
     driver="540.4.0",
     jetpack="6.2",
+    builder=1,
     options=BuildOptions(),
 )
 SHAPES = {"x": ShapeRange((1,), (1,), (2,))}
@@ -81,6 +82,7 @@ SHAPES = {"x": ShapeRange((1,), (1,), (2,))}
         ("compute_capability", "11.0"),
         ("driver", None),
         ("jetpack", "6.1"),
+        ("builder", 2),
         ("options", BuildOptions(memory_mb=512)),
         ("options", BuildOptions(shapes=SHAPES)),
         ("options", BuildOptions(compute_capabilities=("8.6",))),
