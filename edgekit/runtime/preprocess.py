@@ -37,6 +37,9 @@ class Preprocessor:
     Args:
         preprocess: complete, as `Preprocess.for_input` returns it for the model's first input.
         spec: an input. One that is no image of that size takes arrays of its shape, as they are.
+
+    Attributes:
+        table: [256, channels], or [256, 1] for all: the input's value for each pixel value.
     """
 
     def __init__(self, preprocess: Preprocess, spec: TensorSpec) -> None:
@@ -46,10 +49,10 @@ class Preprocessor:
         self.preprocess = preprocess
         self.spec = spec
         self._interpolation = _INTERPOLATION[preprocess.interpolation]
-        self._table = _table(preprocess, spec)
+        self.table = _table(preprocess, spec)
         self._channels_last = (*spec.shape[2:], *spec.shape[1:2])
-        self._step = _step(self._table)
-        self._lut = np.ascontiguousarray(self._table[None])
+        self._step = _step(self.table)
+        self._lut = np.ascontiguousarray(self.table[None])
         if preprocess.size is not None:
             height, width = preprocess.size
             self._resized: NDArray[np.uint8] = np.empty((height, width, 3), np.uint8)
@@ -141,7 +144,7 @@ class Preprocessor:
         cv2.LUT(image, self._lut if image.ndim == 3 else self._lut[..., 0], dst=out)
 
     def _scale_elements(self, values: NDArray[np.uint8], out: NDArray[Any]) -> None:
-        out[...] = self._table[:, 0][self._shaped(values)]
+        out[...] = self.table[:, 0][self._shaped(values)]
 
     def _take_tensor(self, values: NDArray[Any], out: NDArray[Any]) -> None:
         integers = values.dtype.kind in "iu" and out.dtype.kind in "iu" and self.spec.scale is None
