@@ -80,8 +80,8 @@ def open_camera(source: Source, timeouts: Timeouts | None = None) -> Camera:
 
     Args:
         source: ``0``, ``/dev/video0``, ``v4l2:///dev/video0``, ``rtsp://…``, ``http://…``,
-            ``tcp://…``, ``udp://…``, ``test://640x480@30``, a video file, an image, a folder or
-            glob of images, or an iterable of frames.
+            ``tcp://…``, ``udp://…``, ``csi://0``, ``gstreamer:PIPELINE``, ``test://640x480@30``,
+            a video file, an image, a folder or glob of images, or an iterable of frames.
         timeouts: for sources that can hang.
 
     Raises:
@@ -100,7 +100,9 @@ def open_camera(source: Source, timeouts: Timeouts | None = None) -> Camera:
 
 def _kind(uri: str) -> str:
     """Return the name of the module that opens `uri`."""
-    scheme = re.match(r"([a-z][a-z0-9_+.-]*)(://|:(?=[a-z]))", uri, re.IGNORECASE)
+    # Files may have a colon in their names, so not all that stands before one is a scheme.
+    form = r"(csi|gstreamer|[a-z][a-z0-9_+.-]*(?=://|:[a-z])):"
+    scheme = re.match(form, uri, re.IGNORECASE)
     if scheme:
         kind = _ALIASES.get(scheme[1].lower(), scheme[1].lower())
         if kind not in plugins.names("camera"):
@@ -121,9 +123,13 @@ def _kind(uri: str) -> str:
 def without_secrets(uri: str) -> str:
     """Return `uri` with user, password and query hidden, fit for logs and reports.
 
+    Of a pipeline the names of its elements are left.
+
     >>> without_secrets("rtsp://me:secret@10.0.0.2/live?token=abc")
     'rtsp://***@10.0.0.2/live?***'
     """
+    if re.match("gstreamer:", uri, re.IGNORECASE):
+        return _elements(uri)
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return uri
@@ -133,3 +139,12 @@ def without_secrets(uri: str) -> str:
     if "@" in place:  # even behind a slash: passwords hold them
         place = "***@" + place.rpartition("@")[2]
     return f"{scheme}://{place}{query[0]}***" if query else f"{scheme}://{place}"
+
+
+def _elements(uri: str) -> str:
+    """Return `gstreamer:…` without what any property says: passwords have many names there."""
+    scheme, _, pipeline = uri.partition(":")
+    # Values may be quoted, to the end if the quote is never closed, and escape blanks.
+    bare = re.sub(r"""(["'])(?:\\.|(?!\1).)*(?:\1|$)""", "=", pipeline, flags=re.DOTALL)
+    words = re.sub(r"\\(.|$)", "=", bare, flags=re.DOTALL).split()
+    return f"{scheme}:{' '.join(w for w in words if re.fullmatch(r'[a-z][a-z0-9_]*|!', w))}"

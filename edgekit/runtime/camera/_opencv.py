@@ -47,17 +47,22 @@ class CaptureCamera:
         self._capture.release()
 
 
+def timeout_settings(timeouts: Timeouts) -> list[int]:
+    """Return the time-outs as VideoCapture takes them when it opens."""
+    return [
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+        int(timeouts.open_s * 1000),
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+        int(timeouts.read_s * 1000),
+    ]
+
+
 class NetworkCamera(CaptureCamera):
     """A network stream through FFMPEG, with low-delay options and time-outs."""
 
     def __init__(self, uri: str, timeouts: Timeouts) -> None:
         description = without_secrets(uri)
-        settings = [
-            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-            int(timeouts.open_s * 1000),
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-            int(timeouts.read_s * 1000),
-        ]
+        settings = timeout_settings(timeouts)
         # Frame threads of a decoder each hold back one frame. Settable from OpenCV 4.7 on;
         # Debian 12 and Ubuntu 24.04 have 4.6.
         if hasattr(cv2, "CAP_PROP_N_THREADS"):
