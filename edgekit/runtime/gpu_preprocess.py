@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import DataError, expect_one_of
+from edgekit.errors import DataError, UsageError, expect_one_of
 from edgekit.runtime.preprocess import Preprocessor
 from edgekit.specs import Preprocess, TensorSpec
+
+if TYPE_CHECKING:
+    from edgekit.runtime.cuda import Cuda, DeviceMemory, HostMemory, Stream
 
 KERNEL = Path(__file__).parent / "kernels" / "preprocess.cu"
 FUNCTION = "preprocess"
@@ -110,6 +113,120 @@ def reason_for_cpu(preprocess: Preprocess, spec: TensorSpec) -> str | None:
     if np.dtype(spec.dtype).itemsize not in (1, 2, 4):
         return f"the kernel writes elements of 1, 2 or 4 bytes, not {spec.dtype}"
     return None
+
+
+class GpuPreprocessor:
+    """Writes frames into a model's input in the memory of a GPU, as `Preprocessor` does on a CPU.
+
+    It only gives orders to a stream: what an earlier order of it reads or writes must be done with
+    before the next one, as it is after `Stream.synchronize`. One camera's frames have one layout;
+    another layout costs the upload of a new plan, some kilobytes.
+
+    Args:
+        preprocess: complete, as `Preprocess.for_input` returns it.
+        spec: the input that it is for.
+        cuda: the GPU; compiles the kernel with nvcc, or takes it from `cubin`.
+        cubin: the kernel compiled for this GPU: nvcc -arch=sm_87 -cubin preprocess.cu (an Orin).
+
+    Raises:
+        UsageError: the kernel cannot do it, see `reason_for_cpu`.
+        EnvironmentLacks: there is no nvcc.
+    """
+
+    def __init__(
+        self, preprocess: Preprocess, spec: TensorSpec, cuda: Cuda, cubin: bytes | None = None
+    ) -> None:
+        if reason := reason_for_cpu(preprocess, spec):
+            raise UsageError(f"the GPU cannot preprocess: {reason}; leave it to the CPU")
+        self._preprocessor = Preprocessor(preprocess, spec)
+        self._cuda = cuda
+        self._plan: DeviceMemory | None = None
+        self._planned: FrameLayout | None = None
+        self._host: HostMemory | None = None
+        self._device: DeviceMemory | None = None
+        with cuda.active():
+            self._module = cuda.module(cubin or KERNEL.read_text("utf-8"))
+            self._kernel = self._module.get_function(FUNCTION)
+
+    def __call__(self, frame: NDArray[np.uint8], output: int, stream: Stream) -> None:
+        """Copy a frame to the GPU, unless it works in the host's memory, and preprocess it there.
+
+        Args:
+            frame: uint8 BGR [h, w, 3], BGRA [h, w, 4] or grey [h, w] or [h, w, 1].
+            output: address of the input in the GPU's memory.
+            stream: that this becomes work of.
+
+        Raises:
+            DataError: a frame of another shape or dtype.
+            BackendError: what CUDA reports.
+        """
+        frame = np.ascontiguousarray(frame)
+        layout = FrameLayout.of(frame)
+        with self._cuda.active():
+            pixels = self._upload(frame, stream)
+        self.from_memory(layout, pixels, 0, output, stream)
+
+    def from_memory(
+        self, layout: FrameLayout, pixels: int, chroma: int, output: int, stream: Stream
+    ) -> None:
+        """Preprocess a frame that lies in the GPU's memory, such as a hardware decoder's.
+
+        Args:
+            layout: of the frame.
+            pixels: its address, or that of NV12's first plane.
+            chroma: address of NV12's second plane; else 0.
+            output: address of the input.
+            stream: that this becomes work of.
+
+        Raises:
+            BackendError: what CUDA reports.
+        """
+        assert self._preprocessor.preprocess.size is not None
+        height, width = self._preprocessor.preprocess.size
+        with self._cuda.active():
+            if self._plan is None or layout != self._planned:
+                self._make_plan(layout, stream)
+            addresses = (pixels, chroma, int(self._plan or 0), output)
+            grid = (-(-width // BLOCK[0]), -(-height // BLOCK[1]), 1)
+            self._cuda.launch(
+                self._kernel, grid, BLOCK, stream, *(np.uint64(address) for address in addresses)
+            )
+
+    def close(self) -> None:
+        """Give the memory back; nothing may be under way in it."""
+        with self._cuda.active():
+            for memory in (self._plan, self._device):
+                if memory is not None:
+                    memory.free()
+        self._plan = self._device = self._host = self._planned = None
+
+    def _make_plan(self, layout: FrameLayout, stream: Stream) -> None:
+        plan = np.frombuffer(make_plan(self._preprocessor, layout), np.uint8)
+        # Forgotten first: there may be too little memory for the next one.
+        former, self._plan, self._planned = self._plan, None, None
+        if former is not None:
+            former.free()
+        self._plan = self._cuda.device_memory(plan.nbytes)
+        self._cuda.copy_to_device(int(self._plan), plan, stream)
+        stream.synchronize()  # the copy reads from `plan`
+        self._planned = layout
+
+    def _upload(self, frame: NDArray[np.uint8], stream: Stream) -> int:
+        """Return where the GPU sees the frame, through memory that it can read at once."""
+        is_mapped = self._cuda.is_integrated
+        if self._host is None or self._host.array.shape != frame.shape:
+            former, self._device, self._host = self._device, None, None
+            if former is not None:
+                former.free()
+            if not is_mapped:
+                self._device = self._cuda.device_memory(frame.nbytes)
+            self._host = self._cuda.host_memory(frame.shape, np.uint8, mapped=is_mapped)
+        self._host.array[...] = frame
+        if self._device is None:
+            assert self._host.address is not None
+            return self._host.address
+        self._cuda.copy_to_device(int(self._device), self._host.array, stream)
+        return int(self._device)
 
 
 def make_plan(preprocessor: Preprocessor, frame: FrameLayout) -> bytes:

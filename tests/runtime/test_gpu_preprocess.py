@@ -8,7 +8,9 @@ import os
 import platform
 import shutil
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,12 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vendor import installed
 
-from edgekit.errors import DataError, UsageError
+from edgekit.errors import BackendError, DataError, EnvironmentLacks, UsageError
 from edgekit.runtime.gpu_preprocess import (
     _HEADER,
     BLOCK,
     KERNEL,
     FrameLayout,
+    GpuPreprocessor,
     make_plan,
     reason_for_cpu,
 )
@@ -249,6 +252,160 @@ def test_an_unknown_pixel_format_names_those_there_are():
 def test_arrays_that_the_gpu_cannot_take_are_refused(frame):
     with pytest.raises(DataError, match="a frame for the GPU must"):
         FrameLayout.of(frame)
+
+
+class Memory:
+    """Memory of the stand-in: an array of the host."""
+
+    def __init__(self, byte_count):
+        self.bytes, self.is_free = np.zeros(byte_count, np.uint8), False
+
+    def __int__(self):
+        assert not self.is_free, "memory is used after it was given back"
+        return self.bytes.ctypes.data
+
+    def free(self):
+        assert not self.is_free, "memory is given back twice"
+        self.is_free = True
+
+
+class CudaOnCpu:
+    """A stand-in for `edgekit.runtime.cuda.Cuda`: the kernel's own source, run on the CPU."""
+
+    name, compute_capability = "stand-in", "0.0"
+
+    def __init__(self, kernel, is_integrated):
+        self._kernel, self.is_integrated = kernel, is_integrated
+        self.is_active, self.memories, self.copied_bytes = False, [], 0
+
+    @contextmanager
+    def active(self):
+        self.is_active = True
+        yield
+        self.is_active = False
+
+    def stream(self):
+        return SimpleNamespace(handle=1, synchronize=lambda: None)
+
+    def module(self, code):
+        assert self.is_active and code == KERNEL.read_text("utf-8")
+        return SimpleNamespace(get_function={"preprocess": self._kernel}.__getitem__)
+
+    def device_memory(self, byte_count):
+        assert self.is_active
+        self.memories.append(Memory(byte_count))
+        return self.memories[-1]
+
+    def host_memory(self, shape, dtype, *, mapped=False):
+        array = np.zeros(shape, dtype)
+        return SimpleNamespace(array=array, address=array.ctypes.data if mapped else None)
+
+    def copy_to_device(self, target, source, stream):
+        assert self.is_active and stream.handle == 1 and source.flags.c_contiguous
+        ctypes.memmove(target, source.ctypes.data, source.nbytes)
+        self.copied_bytes += source.nbytes
+
+    def launch(self, function, grid, block, stream, *arguments):
+        assert self.is_active and stream.handle == 1 and grid[2] == block[2] == 1
+        assert {type(argument) for argument in arguments} == {np.uint64}
+        function(*grid[:2], *block[:2], *(int(argument) for argument in arguments))
+
+
+@pytest.fixture(params=[False, True], ids=["discrete", "integrated"])
+def cuda(kernel, request):
+    return CudaOnCpu(kernel, request.param)
+
+
+def test_frames_of_changing_sizes_go_through_the_gpu(cuda):
+    cpu = preprocessor_for((20, 24), "nchw", dtype="float16", text="imagenet,resize=letterbox")
+    gpu = GpuPreprocessor(cpu.preprocess, cpu.spec, cuda)
+    out = np.empty(cpu.spec.shape, cpu.spec.dtype)
+    sizes = [("bgr", 9, 30), ("bgr", 9, 30), ("bgra", 31, 7), ("gray", 20, 24), ("bgr", 9, 30)]
+    for seed, size in enumerate(sizes):
+        _, frame, _, _ = random_frame(*size, seed)
+        gpu(frame, out.ctypes.data, cuda.stream())
+        assert_equal(out, expected(cpu, frame), cpu)
+    gpu(frame[::-1, ::2], out.ctypes.data, cuda.stream())
+    assert_equal(out, expected(cpu, np.ascontiguousarray(frame[::-1, ::2])), cpu)
+    gpu.close()
+    gpu.close()
+    assert all(memory.is_free for memory in cuda.memories)
+
+
+def test_a_frame_of_a_known_layout_costs_one_copy_and_none_where_memory_is_shared(cuda):
+    cpu = preprocessor_for((20, 24))
+    gpu = GpuPreprocessor(cpu.preprocess, cpu.spec, cuda)
+    out = np.empty(cpu.spec.shape, cpu.spec.dtype)
+    _, frame, _, _ = random_frame("bgr", 9, 30)
+    gpu(frame, out.ctypes.data, cuda.stream())
+    before, memories = cuda.copied_bytes, len(cuda.memories)
+    gpu(frame, out.ctypes.data, cuda.stream())
+    assert cuda.copied_bytes - before == (0 if cuda.is_integrated else frame.nbytes)
+    assert len(cuda.memories) == memories
+
+
+def test_nv12_of_a_decoder_is_read_where_it_lies(cuda):
+    cpu = preprocessor_for((20, 24))
+    gpu = GpuPreprocessor(cpu.preprocess, cpu.spec, cuda)
+    layout, planes, picture, chroma = random_frame("nv12", 15, 11)
+    out = np.empty(cpu.spec.shape, cpu.spec.dtype)
+    addresses = (planes.ctypes.data, chroma.ctypes.data, out.ctypes.data)
+    gpu.from_memory(layout, *addresses, cuda.stream())
+    assert_equal(out, expected(cpu, picture), cpu)
+
+
+def test_what_the_kernel_cannot_do_and_frames_that_are_none_are_refused(cuda):
+    cpu = preprocessor_for((20, 24), text="raw,interpolation=cubic")
+    with pytest.raises(UsageError, match=r"interpolation=linear, not cubic; leave it to the CPU"):
+        GpuPreprocessor(cpu.preprocess, cpu.spec, cuda)
+    cpu = preprocessor_for((20, 24))
+    gpu = GpuPreprocessor(cpu.preprocess, cpu.spec, cuda)
+    for frame in (np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4), np.uint8)):
+        with pytest.raises(DataError, match="a frame for the GPU must be uint8"):
+            gpu(frame, 0, cuda.stream())
+
+
+def test_after_a_lack_of_memory_it_can_be_closed_and_used_again(cuda, monkeypatch):
+    def no_memory(byte_count):
+        raise BackendError("too little free memory")
+
+    cpu = preprocessor_for((20, 24))
+    gpu = GpuPreprocessor(cpu.preprocess, cpu.spec, cuda)
+    out = np.empty(cpu.spec.shape, cpu.spec.dtype)
+    small, large = (random_frame("bgr", side, side)[1] for side in (9, 90))
+    gpu(small, out.ctypes.data, cuda.stream())
+    with monkeypatch.context() as context:
+        context.setattr(cuda, "device_memory", no_memory)
+        with pytest.raises(BackendError, match="too little free memory"):
+            gpu(large, out.ctypes.data, cuda.stream())
+    gpu(small, out.ctypes.data, cuda.stream())
+    assert_equal(out, expected(cpu, small), cpu)
+    gpu.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", sorted(INPUTS))
+def test_a_real_gpu_gives_what_the_cpu_gives(dtype):
+    module = pytest.importorskip("edgekit.runtime.cuda")
+    try:
+        cuda = module.open_cuda()
+    except EnvironmentLacks as error:
+        pytest.skip(str(error))
+    for number, layout in enumerate(["nhwc", "nchw"]):
+        for resize in RESIZES:
+            cpu = preprocessor_for((67, 93), layout, dtype=dtype, text=f"imagenet,resize={resize}")
+            gpu = GpuPreprocessor(cpu.preprocess, cpu.spec, cuda)
+            out = np.empty(cpu.spec.shape, cpu.spec.dtype)
+            with cuda.active():
+                stream, memory = cuda.stream(), cuda.device_memory(out.nbytes)
+            for size in ((67, 93), (1, 1), (480, 640), (134, 186), (31, 1000)):
+                _, frame, _, _ = random_frame(PIXELS[number], *size)
+                gpu(frame, int(memory), stream)
+                with cuda.active():
+                    cuda.copy_to_host(out, int(memory), stream)
+                    stream.synchronize()
+                assert_equal(out, expected(cpu, frame), cpu)
+            gpu.close()
 
 
 def nvcc():
