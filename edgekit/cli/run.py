@@ -19,7 +19,8 @@ def command(
     source: Annotated[
         str,
         typer.Option(
-            help="0, /dev/video0, rtsp://…, http://…, tcp://…, udp://…, FILE.mp4, image, folder, "
+            help="0, /dev/video0, rtsp://…, http://…, tcp://…, udp://…, csi://0, "
+            "gstreamer:PIPELINE, FILE.mp4, image, folder, "
             "quoted glob, test://640x480@30."
         ),
     ],
