@@ -66,6 +66,13 @@ def test_float_models_compute_as_their_source(models, name, tmp_path):
         assert "ONNX Runtime" in opened.backend.executes
 
 
+def test_what_onnx_cannot_express_is_named(tmp_path):
+    image = keras.Input((SIDE, SIDE, 3), name="image")
+    model = keras.Model(image, keras.ops.argmax(layers.Conv2D(4, 3)(image), -1))
+    with pytest.raises(ModelError, match="ONNX has nothing for .* TensorFlow operators Bit"):
+        edgekit.convert(model, tmp_path / "m.edgekit", format="onnx", data=PICTURES)
+
+
 @pytest.mark.parametrize("name", ["mobilenet", "resnet", "unet", "lstm"])
 def test_fp16_is_typed_and_near(models, name, tmp_path):
     bundle = edgekit.convert(
@@ -83,7 +90,7 @@ def test_fp16_is_typed_and_near(models, name, tmp_path):
     assert not lint(onnx.load(bundle.model_path))
 
 
-@pytest.mark.parametrize("name", ["mobilenet", "resnet", "unet"])
+@pytest.mark.parametrize("name", ["mobilenet", "resnet", "unet", "grouped"])
 def test_int8_for_a_jetson_is_what_tensorrt_takes_and_fuses(models, name, tmp_path):
     bundle = edgekit.convert(
         models[name],

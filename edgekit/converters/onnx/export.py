@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from edgekit.converters.onnx.simplify import drop_unread, fix_shape, rename, simplify
 from edgekit.converters.quantize.graph import Graph
@@ -19,6 +22,7 @@ from edgekit.errors import ModelError, require
 
 OPSET = 17
 """The newest that TensorRT 8.6 reads, as do all later ones."""
+_FOR_XLA = "_XlaMustCompile"
 _REORDERING = ("Transpose", "Identity")
 
 
@@ -110,9 +114,11 @@ def _of_keras(model: Any, source: FrozenGraph) -> Any:
 def _converted(call: Callable[..., Any], signature: Sequence[Any], pictures: Sequence[str]) -> Any:
     tf: Any = require("tensorflow", "convert")
     tf2onnx: Any = require("tf2onnx", "convert")
-    function = tf.function(call, input_signature=signature, autograph=False)
+    _teach_erfc()
+    traced = tf.function(call, input_signature=signature, autograph=False)
     try:
         with _quiet():
+            function = _inlined(traced)
             outputs = function.get_concrete_function().outputs
             model, _ = tf2onnx.convert.from_function(
                 function,
@@ -123,7 +129,65 @@ def _converted(call: Callable[..., Any], signature: Sequence[Any], pictures: Seq
             )
     except Exception as error:  # tf2onnx raises many kinds
         raise ModelError(f"tf2onnx cannot convert this model to ONNX: {one_line(error)}") from error
+    _check_operators(model)
     return model
+
+
+def _inlined(function: Any) -> Any:
+    """Return a function without the mark for XLA, which keeps functions from being inlined.
+
+    Keras 3 sets it on grouped convolutions, which TensorFlow otherwise cannot compute on a CPU.
+    """
+    tf: Any = require("tensorflow", "convert")
+    concrete = function.get_concrete_function()
+    definition = concrete.graph.as_graph_def()
+    functions = definition.library.function
+    nodes = [*definition.node, *(node for one in functions for node in one.node_def)]
+    marked = [one for one in (*functions, *nodes) if _FOR_XLA in one.attr]
+    if not marked:
+        return function
+    for one in marked:
+        del one.attr[_FOR_XLA]
+
+    def call(*tensors: Any) -> Any:
+        values = [*tensors, *concrete.captured_inputs]
+        given = dict(zip([tensor.name for tensor in concrete.inputs], values, strict=True))
+        wanted = [tensor.name for tensor in concrete.outputs]
+        return tf.graph_util.import_graph_def(definition, given, wanted)
+
+    return tf.function(call, input_signature=function.input_signature, autograph=False)
+
+
+@functools.cache
+def _teach_erfc() -> None:
+    """Teach tf2onnx the operator of Keras' exact GELU, which it lacks: 1 - erf(x)."""
+    onnx, handler = require("onnx", "convert"), require("tf2onnx.handler", "convert")
+
+    class Erfc:
+        @classmethod
+        def version_9(cls, ctx: Any, node: Any, **_: Any) -> None:
+            (given,), (made,) = node.input, node.output
+            shapes, types = [ctx.get_shape(made)], [ctx.get_dtype(made)]
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(types[0])
+            one = ctx.make_const(f"{node.name}/one", np.ones((), dtype))
+            ctx.remove_node(node.name)
+            erf = ctx.make_node("Erf", [given], shapes=shapes, dtypes=types)
+            operands = [one.output[0], erf.output[0]]
+            ctx.make_node("Sub", operands, outputs=[made], shapes=shapes, dtypes=types)
+
+    handler.tf_op("Erfc")(Erfc)
+
+
+def _check_operators(model: Any) -> None:
+    """Refuse what tf2onnx left as it was: it hands on TensorFlow's operators that it lacks."""
+    onnx: Any = require("onnx", "convert")
+    kinds = sorted({node.op_type for node in model.graph.node if not node.domain})
+    left = [kind for kind in kinds if not onnx.defs.has(kind, OPSET)]
+    if left:
+        raise ModelError(
+            f"ONNX has nothing for this model's TensorFlow operators {', '.join(left[:5])}; build "
+            f"it without them, or choose --format litert"
+        )
 
 
 def _finished(model: Any, source: FrozenGraph, labels: Sequence[str]) -> Any:
