@@ -20,7 +20,8 @@ WEIGHTED: dict[str, tuple[int, int | None]] = {
     "MatMul": (1, -1),
 }
 # Operators whose outputs are values of their first input, or lie between them: one scale for both.
-MOVING = (
+# Not all forms of them do, see `OnnxGraph.moves`.
+_MOVING = (
     "AveragePool",
     "DepthToSpace",
     "Expand",
@@ -40,7 +41,7 @@ MOVING = (
     "Unsqueeze",
 )
 # Operators that gain from int8 inputs, beside those with weights.
-_GAINING = (*MOVING, "Add", "Concat", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean")
+_GAINING = (*_MOVING, "Add", "Concat", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean")
 RECURRENT = ("LSTM", "GRU", "RNN", "Loop", "Scan")
 _ACTIVATIONS = ("Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Relu")
 
@@ -87,13 +88,30 @@ class OnnxGraph:
         """Return how many values a tensor has."""
         return math.prod(self.shapes[name])
 
+    def moves(self, node: Any) -> bool:
+        """Whether a node's outputs are values of its first input, or lie between them."""
+        if node.op_type == "Pad":
+            value = node.input[2] if len(node.input) > 2 else ""
+            is_zero = not value or not self.constants.get(value, np.ones(1)).any()
+            # Every grid holds zero; a maximum is not of what lies below all, and is clipped.
+            return is_zero or {r.op_type for r in self.readers.get(node.output[0], ())} == {
+                "MaxPool"
+            }
+        if node.op_type == "Resize":  # cubic interpolation overshoots
+            return not any(a.name == "mode" and a.s == b"cubic" for a in node.attribute)
+        return node.op_type in _MOVING
+
+    def hands_on(self, node: Any) -> bool:
+        """Whether a node's outputs have the range of what goes into it, together."""
+        return node.op_type == "Concat" or self.moves(node)
+
     def gains(self, node: Any) -> bool:
         """Whether a node is faster, or needs no conversion around it, with int8 inputs."""
         if node.op_type in WEIGHTED:
             return not any(
                 attribute.name == "transA" and attribute.i for attribute in node.attribute
             )
-        if node.op_type in MOVING:  # only where something behind it gains
+        if self.moves(node):  # only where something behind it gains
             return any(
                 self.gains(reader) for o in node.output for reader in self.readers.get(o, ())
             )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters.observe import Samples
-from edgekit.converters.onnx.graph import MOVING, OnnxGraph
+from edgekit.converters.onnx.graph import OnnxGraph
 from edgekit.converters.onnx.qdq import quantized_tensors
 from edgekit.converters.sources.onnx import open_session
 from edgekit.errors import require
@@ -29,11 +29,11 @@ class OnnxProbe:
     @cached_property
     def observed(self) -> list[str]:
         """Return the tensors that get Q/DQ, but for those that only move values of others."""
-        makers = self._graph.makers
+        graph, makers = self._graph, self._graph.makers
         return [
             name
-            for name in quantized_tensors(self._graph)
-            if name not in makers or makers[name].op_type not in (*MOVING, "Concat")
+            for name in quantized_tensors(graph)
+            if name not in makers or not graph.hands_on(makers[name])
         ]
 
     @property
@@ -41,7 +41,7 @@ class OnnxProbe:
         """Return the outputs, what goes into a softmax, and what only moves values to either."""
         kept = set(self._graph.outputs)
         for node in reversed(self._graph.nodes):
-            follows = node.op_type in MOVING and kept.intersection(node.output)
+            follows = self._graph.moves(node) and kept.intersection(node.output)
             if follows or node.op_type in ("Softmax", "LogSoftmax", "ArgMax"):
                 kept |= set(node.input)
         return kept

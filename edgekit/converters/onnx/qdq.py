@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.bundle import Fallback
-from edgekit.converters.onnx.graph import MOVING, RECURRENT, WEIGHTED, OnnxGraph
-from edgekit.converters.onnx.simplify import drop_unread
+from edgekit.converters.onnx.graph import RECURRENT, WEIGHTED, OnnxGraph
+from edgekit.converters.onnx.simplify import drop_unread, names_read
 from edgekit.converters.quantize.ranges import Range, int8_grid
 from edgekit.errors import require
 
@@ -87,7 +87,7 @@ def quantized_tensors(graph: OnnxGraph, kept: Iterable[Any] = ()) -> list[str]:
     wanted |= {
         output
         for node in graph.nodes
-        if node.op_type in (*MOVING, "Concat") and wanted.intersection(node.input)
+        if graph.hands_on(node) and wanted.intersection(node.input)
         for output in node.output
         if output in graph.readers and output in graph.shapes and output not in graph.outputs
     }
@@ -105,7 +105,7 @@ def _joined(graph: OnnxGraph, wanted: list[str], ranges: Mapping[str, Range]) ->
         return name
 
     for node in graph.nodes:
-        if node.op_type not in (*MOVING, "Concat"):
+        if not graph.hands_on(node):
             continue
         inputs = node.input if node.op_type == "Concat" else node.input[:1]
         same = [name for name in (*inputs, *node.output) if name in group]
@@ -115,6 +115,15 @@ def _joined(graph: OnnxGraph, wanted: list[str], ranges: Mapping[str, Range]) ->
     for name in wanted:
         if name in ranges:
             joined[root(name)] = ranges[name].union(joined.get(root(name), ranges[name]))
+    for node in graph.nodes:  # what is stored is concatenated, too
+        if node.op_type != "Concat" or node.output[0] not in group:
+            continue
+        place = root(node.output[0])
+        for name in node.input:
+            values = graph.constants.get(name)
+            if values is not None and values.size and place in joined:
+                stored = Range(float(values.min()), float(values.max()))
+                joined[place] = stored.union(joined[place])
     return {name: joined[root(name)] for name in wanted if root(name) in joined}
 
 
@@ -161,7 +170,11 @@ class _Writer:
     ) -> None:
         self._onnx, self._graph, self._grids, self._kept = onnx, graph, grids, kept
         self._weights: dict[tuple[str, int | None], str] = {}
+        self._dequantized: dict[str, str] = {}
         self._nodes: list[Any] = []
+        self._taken = {
+            name for node in graph.nodes for name in (*names_read(node), *node.output)
+        } | {*graph.inputs}
 
     def write(self) -> None:
         graph = self._graph.model.graph
@@ -170,9 +183,7 @@ class _Writer:
         for node in self._graph.nodes:
             if id(node) not in self._kept:
                 self._quantize_weights(node)
-                node.input[:] = [
-                    f"{name}/dequantized" if name in self._grids else name for name in node.input
-                ]
+                node.input[:] = [self._dequantized.get(name, name) for name in node.input]
             self._nodes.append(node)
             for output in node.output:
                 self._quantize(output)
@@ -189,9 +200,11 @@ class _Writer:
             self._constant(f"{name}/scale", np.asarray(step, np.float32)),
             self._constant(f"{name}/zero_point", np.asarray(zero_point)),
         ]
+        quantized = self._free(f"{name}/quantized")
+        self._dequantized[name] = self._free(f"{name}/dequantized")
         for kind, given, made in (
-            ("QuantizeLinear", name, f"{name}/quantized"),
-            ("DequantizeLinear", f"{name}/quantized", f"{name}/dequantized"),
+            ("QuantizeLinear", name, quantized),
+            ("DequantizeLinear", quantized, self._dequantized[name]),
         ):
             self._nodes.append(
                 self._onnx.helper.make_node(kind, [given, *parameters], [made], name=made)
@@ -222,14 +235,22 @@ class _Writer:
             self._constant(f"{stem}/scale", scales),
             self._constant(f"{stem}/zero_point", np.zeros(scales.shape, np.int8)),
         ]
-        made = f"{stem}/dequantized"
+        made = self._free(f"{stem}/dequantized")
         attributes = {} if axis is None else {"axis": axis}
         self._nodes.append(
             self._onnx.helper.make_node("DequantizeLinear", inputs, [made], name=made, **attributes)
         )
         return made
 
-    def _constant(self, name: str, values: NDArray[Any]) -> str:
+    def _free(self, name: str) -> str:
+        """Return `name`, or where the model has a tensor of that name, one that it has not."""
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name
+
+    def _constant(self, wanted: str, values: NDArray[Any]) -> str:
+        name = self._free(wanted)
         tensor = self._onnx.numpy_helper.from_array(values, name)
         self._graph.model.graph.initializer.append(tensor)
         return name

@@ -149,6 +149,58 @@ def test_onnxruntime_computes_all_in_integers_on_a_cpu(tmp_path):
     assert "QLinearConcat" in kinds
 
 
+def stored(name, values):
+    return numpy_helper.from_array(np.asarray(values, np.float32), name)
+
+
+PADS = numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1]), "pads")
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize(
+    ("between", "constants"),
+    [
+        (node("Concat", "c k", "m", axis=1), [stored("k", np.full((1, 1, 6, 6), 50))]),
+        (node("Pad", "c pads v", "m"), [PADS, stored("v", -70)]),
+        (
+            node("Resize", "c  s", "m", mode="cubic"),
+            [stored("s", [1, 1, 2, 2])],
+        ),
+        (node("Mul", "c x/scale", "m"), [stored("x/scale", 3)]),
+        (node("Mul", "c c/dequantized", "m"), [stored("c/dequantized", 3)]),
+    ],
+    ids=["stored values concatenated", "padding", "overshoot", "a step's name", "a tensor's name"],
+)
+def test_what_comes_in_beside_the_input_keeps_its_values(between, constants, symmetric):
+    between.input[:] = ["c", "", "s"] if between.op_type == "Resize" else between.input
+    channels = 5 if between.op_type == "Concat" else 4
+    nodes = [
+        node("Conv", "x w1", "c"),
+        between,
+        node("Conv", "m w2", "y"),
+    ]
+    weights = [constant("w1", 4, 3, 3, 3), constant("w2", 4, channels, 1, 1)]
+    model, data = model_of(nodes, [*weights, *constants]), samples()
+    done = quantized(model, data, symmetric=symmetric).model
+    onnx.checker.check_model(done, full_check=True)
+    assert is_dequantized(done, makers(done)["y"].input[0])
+    real = np.array([run(model, sample) for sample in data])
+    error = np.array([run(done, sample) for sample in data]) - real
+    assert snr_db(np.sum(real**2), np.sum(error**2)) > 25
+
+
+def test_padding_below_all_values_before_a_maximum_takes_no_steps():
+    nodes = [
+        node("Conv", "x w1", "c"),
+        node("Pad", "c pads v", "m"),
+        node("MaxPool", "m", "p", kernel_shape=[2, 2]),
+        node("Conv", "p w2", "y"),
+    ]
+    weights = [constant("w1", 4, 3, 3, 3), constant("w2", 4, 4, 1, 1)]
+    done = quantized(model_of(nodes, [*weights, PADS, stored("v", -np.inf)])).model
+    assert value(done, "m/scale") == value(done, "c/scale") == value(done, "p/scale")
+
+
 def test_layers_that_are_said_to_stay_float_do_and_are_named():
     done = quantized(residual(), float_layers=["r2"])
     found = makers(done.model)
