@@ -28,7 +28,9 @@ def to_half(model: Any) -> tuple[Any, tuple[Fallback, ...]]:
     onnx: Any = require("onnx", "convert")
     import_onnxruntime()
     float16: Any = require("onnxruntime.transformers.float16", "convert")
-    loops = [node.name for node in model.graph.node if node.op_type in _CONTROL_FLOW]
+    loops = [
+        node.name or node.output[0] for node in model.graph.node if node.op_type in _CONTROL_FLOW
+    ]
     if loops:
         raise ModelError(
             f"the model holds a loop or a branch ({loops[0]}), whose inside has types of its own: "

@@ -148,7 +148,12 @@ def _fixed_shape(
             )
         return wanted
     batch_one = None if shape is None else (1, *shape[1:])
-    if batch_one is None or None in batch_one or (shape and shape[0] not in (None, 1)):
+    if shape and shape[0] not in (None, 1):
+        raise ModelError(
+            f"{where}: its input {name} is {given}, and EdgeKit needs batch 1; save the model with "
+            f"batch 1, or with an open batch"
+        )
+    if batch_one is None or None in batch_one:
         raise ModelError(
             f"{where}: its input {name} is {given}, and EdgeKit needs batch 1 and fixed "
             f"dimensions; say them with --input-shape, for example --input-shape 1x224x224x3"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,13 @@ from edgekit.specs import TensorSpec
 OLDEST_OPSET = 13
 """The first in which Q/DQ may have a scale a channel."""
 _STANDARD = ("", "ai.onnx")
+_INTEGER = (
+    "ConvInteger",
+    "DequantizeLinear",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+)
 _ERRORS_ONLY = 3
 
 
@@ -45,9 +51,9 @@ class OnnxSource:
 
     @property
     def precision(self) -> str:
-        """What it is: ``int8`` with Q/DQ, ``fp16``, or ``fp32``."""
+        """What it is: ``int8`` with Q/DQ or operators on integers, ``fp16``, or ``fp32``."""
         onnx: Any = require("onnx", "convert")
-        if any(node.op_type == "DequantizeLinear" for node in self.model.graph.node):
+        if any(node.op_type in _INTEGER for node in self.model.graph.node):
             return "int8"
         half = onnx.TensorProto.FLOAT16
         return "fp16" if any(i.data_type == half for i in self.model.graph.initializer) else "fp32"
@@ -163,7 +169,8 @@ def _fix(model: Any, specs: Sequence[TensorSpec]) -> None:
     for tensor, spec in zip(model.graph.input, specs, strict=True):
         fix_shape(tensor, spec.shape)
     for output in model.graph.output:
-        output.type.tensor_type.ClearField("shape")
+        if output.type.HasField("tensor_type"):  # else it would become one
+            output.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
 
 
@@ -171,11 +178,13 @@ def _outputs(session: Any, inputs: Sequence[TensorSpec], where: str) -> tuple[Te
     names = [output.name for output in session.get_outputs()]
     zeros = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in inputs}
     try:
-        arrays = [np.asarray(array) for array in session.run(None, zeros)]
+        arrays = session.run(None, zeros)
     except Exception as error:  # every status of ONNX Runtime is a class of its own
         raise ModelError(f"ONNX Runtime cannot run {where}: {one_line(error)}") from error
     for name, array in zip(names, arrays, strict=True):
-        if array.dtype.kind not in "fiub" or not math.prod(array.shape):
+        if not isinstance(array, np.ndarray):  # a sequence or a map
+            raise ModelError(f"output {name[:80]!r} is no tensor: {type(array).__name__}")
+        if array.dtype.kind not in "fiub" or not array.size:
             raise ModelError(f"output {name[:80]!r} is no tensor of numbers: {array.dtype}")
     return tuple(
         TensorSpec(name=name, shape=array.shape, dtype=array.dtype.name)

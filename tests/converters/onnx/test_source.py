@@ -144,3 +144,32 @@ def test_a_model_with_qdq_is_int8_already(tmp_path):
         helper.make_node("Conv", ["d", "w"], ["y"]),
     ]
     assert opened(network(nodes=nodes), tmp_path).precision == "int8"
+
+
+def test_a_model_of_operators_on_integers_is_int8_already(tmp_path):
+    zero = helper.make_node(
+        "Constant", [], ["z"], value=numpy_helper.from_array(np.array(0, np.uint8))
+    )
+    nodes = [
+        zero,
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "k", "p"]),
+        helper.make_node("ConvInteger", ["q", "v", "p"], ["i"]),
+        helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT),
+    ]
+    model = network(nodes=nodes)
+    model.graph.initializer.append(numpy_helper.from_array(WEIGHTS.astype(np.int8), "v"))
+    assert opened(model, tmp_path).precision == "int8"
+
+
+def test_a_batch_that_no_setting_can_fix_is_refused_with_what_can(tmp_path):
+    with pytest.raises(ModelError, match="x is 4x3x8x8.*save the model with batch 1"):
+        opened(network((4, 3, 8, 8)), tmp_path)
+
+
+def test_outputs_that_are_no_tensors_are_refused_as_such(tmp_path):
+    model = network(nodes=[helper.make_node("SequenceConstruct", ["x"], ["y"])])
+    del model.graph.output[:]
+    sequence = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
+    model.graph.output.append(sequence)
+    with pytest.raises(ModelError, match="output 'y' is no tensor: list"):
+        opened(model, tmp_path)
