@@ -57,6 +57,7 @@ def test_float_models_compute_as_their_source(models, name, tmp_path):
     manifest = bundle.manifest
     assert (manifest.format, manifest.model, manifest.precision) == ("onnx", "model.onnx", "fp32")
     assert manifest.parity.max_abs < 1e-4 and manifest.parity.snr_db > 100
+    assert [spec.name for spec in manifest.outputs] == models[name].output_names
     assert not {"BatchNormalization", "Pad", "Identity"} & set(kinds(bundle))
     # Steps come first in an LSTM; a Dense layer counts flattened pictures with channels last.
     assert kinds(bundle).count("Transpose") <= (name in ("lstm", "gru", "resnet"))
@@ -101,6 +102,8 @@ def test_int8_for_a_jetson_is_what_tensorrt_takes_and_fuses(models, name, tmp_pa
         preprocess="unit",
     )
     assert bundle.manifest.format == "onnx" and bundle.manifest.fallbacks == ()
+    # Not those of the softmax that was taken out of its layer: programs go by these names.
+    assert [spec.name for spec in bundle.manifest.outputs] == models[name].output_names
     assert not lint(onnx.load(bundle.model_path), bundle.path)
     assert bundle.manifest.parity.snr_db > 20
     table = read_ranges(bundle.path)
@@ -234,7 +237,7 @@ def test_an_onnx_file_is_a_source_of_its_own(models, tmp_path):
         assert bundle.manifest.parity.snr_db > least_db
     again = edgekit.convert(bundle.model_path, tmp_path / "again.edgekit", precision="int8")
     assert again.manifest.parity.snr_db > 100
-    with pytest.raises(ModelError, match="is int8 already and cannot become fp16; say int8"):
+    with pytest.raises(ModelError, match="is int8 already and cannot become fp16; say `precision` int8"):
         edgekit.convert(bundle.model_path, tmp_path / "no.edgekit", precision="fp16")
     with pytest.raises(UsageError, match="a .onnx becomes onnx; got `format` 'litert'"):
         edgekit.convert(first.model_path, tmp_path / "no.edgekit", format="litert")

@@ -17,6 +17,7 @@ from edgekit.converters.onnx.half import to_half
 from edgekit.converters.onnx.lint import lint
 from edgekit.converters.onnx.observe import OnnxProbe
 from edgekit.converters.onnx.qdq import insert_qdq
+from edgekit.converters.onnx.simplify import name_outputs
 from edgekit.converters.quantize import INT8_STEPS
 from edgekit.converters.quantize.aware.read import trained_table
 from edgekit.converters.quantize.ranges import Observer, RangeTable
@@ -106,7 +107,7 @@ def _as_it_is(source: OnnxSource, precision: str) -> Emitted:
     if source.precision != precision:
         raise ModelError(
             f"this .onnx is {source.precision} already and cannot become {precision}; say "
-            f"{source.precision}, or convert from the float model that it was made of"
+            f"`precision` {source.precision}, or convert from the float model that it was made of"
         )
     return Emitted(source.model.SerializeToString(), notes=_objections(source.model))
 
@@ -140,6 +141,7 @@ def _emit_int8(
     if given is not None:
         table = given.over(table, float_model.known())
     done = insert_qdq(model, table.tensors, table.precisions, symmetric=symmetric)
+    name_outputs(done.model.graph, [spec.name for spec in source.outputs])
     content = done.model.SerializeToString()
     notes = (*float_model.notes, *(_objections(done.model) if symmetric else ()))
     return Emitted(content, done.fallbacks, notes, table, extremes)

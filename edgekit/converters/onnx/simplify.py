@@ -113,6 +113,15 @@ def rename(graph: Any, names: Mapping[str, str]) -> None:
                 rename(inner, names)
 
 
+def name_outputs(graph: Any, wanted: Iterable[str]) -> None:
+    """Give a graph's outputs these names; a tensor inside that has one of them gives way."""
+    outputs = [output.name for output in graph.output]
+    names = {old: new for old, new in zip(outputs, wanted, strict=True) if old != new}
+    made = {output for node in graph.node for output in node.output}
+    inside = made.difference(outputs).intersection(names.values())
+    rename(graph, {**names, **{name: f"{name}/inner" for name in inside}})
+
+
 def fix_shape(tensor: Any, shape: Iterable[int]) -> None:
     """Write a tensor's dimensions, whatever was known of them."""
     dimensions = tensor.type.tensor_type.shape.dim

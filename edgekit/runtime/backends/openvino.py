@@ -56,7 +56,8 @@ class Backend:
             self._outputs = [self._request.get_output_tensor(index).data for index in places]
         except RuntimeError as error:
             raise ModelError(
-                f"OpenVINO {version} cannot load {model_path}: {_reason(error)}"
+                f"OpenVINO {version} cannot load {model_path}: {_reason(error)}; "
+                f"try another backend"
             ) from error
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         effective = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
@@ -164,4 +165,4 @@ def _reason(error: Exception) -> str:
     """Return the last line: those before say where in OpenVINO's source it was raised."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     last = lines[-1] if lines else type(error).__name__
-    return re.sub(r"^Check '.*' failed at \S+: ", "", last)[:500]
+    return re.sub(r"^(Check '.*' failed at \S+: |-- )", "", last)[:500]
