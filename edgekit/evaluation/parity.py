@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.bundle import Parity
+from edgekit.errors import CheckFailed
 from edgekit.runtime.postprocess import ClassScore, SegmentationMap
 
 MOST_SNR_DB = 200.0
@@ -32,10 +33,23 @@ class ParityMeter:
         source_value: Any,
         converted_value: Any,
     ) -> None:
-        """Take one sample: all outputs of both as real numbers, and both decoded values."""
-        for one, other in zip(source, converted, strict=True):
-            reference = np.asarray(one, np.float64)
-            difference = reference - np.asarray(other, np.float64).reshape(reference.shape)
+        """Take one sample: all outputs of both as real numbers, and both decoded values.
+
+        Raises:
+            CheckFailed: an output is infinite or NaN where the source gives a number.
+        """
+        for place, (one, other) in enumerate(zip(source, converted, strict=True)):
+            reference = np.asarray(one, np.float64).ravel()
+            compared = np.asarray(other, np.float64).ravel()
+            finite = np.isfinite(reference)  # as a masked logit, -inf, is not
+            if not np.isfinite(compared[finite]).all():
+                raise CheckFailed(
+                    f"sample {self._n}: output {place} of the converted model is infinite or NaN "
+                    "where its source gives numbers; float16 ends at 65,504: choose fp32, or scale "
+                    "what goes in"
+                )
+            reference = reference[finite]
+            difference = reference - compared[finite]
             self._signal += float((reference**2).sum())
             self._noise += float((difference**2).sum())
             self._max_abs = max(self._max_abs, float(np.abs(difference).max(initial=0.0)))

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from edgekit.errors import CheckFailed
 from edgekit.evaluation.parity import MOST_SNR_DB, ParityMeter, agreement
 from edgekit.runtime.postprocess import ClassScore, SegmentationMap
 
@@ -52,3 +53,17 @@ def test_agreement_of_class_maps_is_by_pixel():
 
 def test_numbers_have_no_agreement():
     assert agreement(np.zeros(3), np.zeros(3)) is None
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_what_is_no_number_is_never_near(bad):
+    source, converted = np.ones((1, 4)), np.array([[1, 1, bad, 1]])
+    with pytest.raises(CheckFailed, match="sample 0: output 0 .*float16 ends at 65,504"):
+        ParityMeter().add([source], [converted], None, None)
+
+
+def test_what_is_no_number_in_the_source_either_is_left_out():
+    meter = ParityMeter()
+    masked = np.array([[1, -math.inf]])
+    meter.add([masked], [masked], None, None)
+    assert meter.result().snr_db == MOST_SNR_DB and meter.result().max_abs == 0
