@@ -237,7 +237,9 @@ def test_an_onnx_file_is_a_source_of_its_own(models, tmp_path):
         assert bundle.manifest.parity.snr_db > least_db
     again = edgekit.convert(bundle.model_path, tmp_path / "again.edgekit", precision="int8")
     assert again.manifest.parity.snr_db > 100
-    with pytest.raises(ModelError, match="is int8 already and cannot become fp16; say `precision` int8"):
+    with pytest.raises(
+        ModelError, match="is int8 already and cannot become fp16; say `precision` int8"
+    ):
         edgekit.convert(bundle.model_path, tmp_path / "no.edgekit", precision="fp16")
     with pytest.raises(UsageError, match="a .onnx becomes onnx; got `format` 'litert'"):
         edgekit.convert(first.model_path, tmp_path / "no.edgekit", format="litert")

@@ -470,7 +470,7 @@ def test_damaged_saved_model(saved, tmp_path, part, damage):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("m.onnx", b"x", "unknown kind '.onnx'"),
+        ("m.onnx", b"x", "is not an .onnx file"),
         ("model", b"x", "unknown kind ''"),
         ("m.keras", b"\x89HDF\r\n\x1a\n", "its content is that of .h5"),
         ("m.h5", b"PK\x03\x04____", "is not a Keras HDF5 model"),
@@ -498,3 +498,21 @@ def assert_one_line(path, scratch, says=None):
         open_source(path, scratch=scratch)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_model_of_python_code_needs_a_shape(tmp_path):
+    class Coded(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(3)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Coded()
+    model(np.zeros((1, 4), np.float32))
+    with pytest.raises(ModelError, match="does not say what it takes.*--input-shape"):
+        open_source(model, scratch=tmp_path)
+    x = np.ones((1, 4), np.float32)
+    source = open_source(model, scratch=tmp_path, input_shape=(1, 4))
+    np.testing.assert_allclose(source.predict([x])[0], model(x), rtol=1e-5)

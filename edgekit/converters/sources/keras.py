@@ -69,7 +69,7 @@ def keras_source(
             f"`model` must be a path or a Keras 3 model; got {type(model).__module__}."
             f"{type(model).__name__}; save models of tf_keras as .h5 or SavedModel first"
         )
-    tensors = model.inputs or []
+    tensors = getattr(model, "inputs", None) or []  # a model of Python code has none
     if not tensors and input_shape is None:
         raise ModelError(
             f"{where} does not say what it takes; call it once before saving, or say the shape "
@@ -162,7 +162,7 @@ def _flat_call(keras: Any, model: Any, inputs: tuple[Any, ...], where: str) -> t
         packed: Any = shapes[0] if len(shapes) == 1 else shapes
         if structure is not None:
             packed = keras.tree.pack_sequence_as(structure, shapes)
-        answer = model.compute_output_spec(packed, training=False)
+        answer = model.compute_output_spec(packed)
     except Exception as error:
         raise ModelError(
             f"{where} does not accept inputs of shape "
