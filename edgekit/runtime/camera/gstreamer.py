@@ -1,7 +1,8 @@
 """GStreamer pipelines: `gstreamer:SOURCE ! … ! appsink`, as `gst-launch-1.0` takes them.
 
 Opened through `gi`, which tells live sources from files and names missing elements; where that
-cannot be imported, through an OpenCV that was built with GStreamer (pip's are not).
+cannot be imported, through an OpenCV that was built with GStreamer (pip's are not), where every
+pipeline counts as live.
 """
 
 from __future__ import annotations
