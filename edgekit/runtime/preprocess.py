@@ -53,6 +53,8 @@ class Preprocessor:
         self._channels_last = (*spec.shape[2:], *spec.shape[1:2])
         self._step = _step(self.table)
         self._lut = np.ascontiguousarray(self.table[None])
+        if self._lut.dtype == np.float16:
+            self._lut = self._lut.view(np.uint16)  # OpenCV 4 has no tables of float16
         if preprocess.size is not None:
             height, width = preprocess.size
             self._resized: NDArray[np.uint8] = np.empty((height, width, 3), np.uint8)
@@ -141,7 +143,8 @@ class Preprocessor:
         if conversion is not None:
             cv2.cvtColor(image, conversion, dst=self._colored)
             image = self._colored
-        cv2.LUT(image, self._lut if image.ndim == 3 else self._lut[..., 0], dst=out)
+        table = self._lut if image.ndim == 3 else self._lut[..., 0]
+        cv2.LUT(image, table, dst=out.view(table.dtype))
 
     def _scale_elements(self, values: NDArray[np.uint8], out: NDArray[Any]) -> None:
         out[...] = self.table[:, 0][self._shaped(values)]

@@ -348,3 +348,16 @@ def test_letterbox_and_centre_crop_are_centred_and_as_large_as_can_be(height, wi
         # The aspect ratio is kept to the rounding of one side.
         scale = min(outer[0] / ratio[0], outer[1] / ratio[1])
         assert all(abs(n - max(1, r * scale)) <= 0.501 for n, r in zip(lengths, ratio, strict=True))
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_float16_input_holds_the_float32_values_rounded(layout, channels):
+    text = "imagenet" if channels == 3 else "scale=1/255,mean=0.4,std=0.2"
+    inputs = []
+    for dtype in ("float32", "float16"):
+        spec = msgspec.structs.replace(input_spec(9, 11, channels, layout), dtype=dtype)
+        inputs.append(np.empty(spec.shape, dtype))
+        preprocess = Preprocess.parse(text).for_input(spec)
+        Preprocessor(preprocess, spec)(random_frame(23, 17), inputs[-1])
+    assert np.array_equal(inputs[0].astype(np.float16), inputs[1])
