@@ -22,7 +22,7 @@ from edgekit.converters.budget import Budget, Search, meet_budget
 from edgekit.converters.formats import Emitted
 from edgekit.converters.isolated import Progress
 from edgekit.converters.job import GOLDEN_SAMPLES, Job
-from edgekit.converters.quantize.ranges import read_ranges
+from edgekit.converters.quantize.ranges import RangeTable, read_ranges
 from edgekit.converters.samples import model_inputs
 from edgekit.converters.tflite.quantize_static import Quantized
 from edgekit.errors import ModelError, UsageError
@@ -58,10 +58,20 @@ def compile_model(
         on_progress,
         recipe.int8_steps,
         observer=recipe.observer,
-        ranges=None if recipe.ranges is None else read_ranges(recipe.ranges),
+        ranges=None if recipe.ranges is None else _given_ranges(recipe.ranges, job),
         target=None if recipe.target is None else read_target(recipe.target),
     )
     return _mixed(job, model, emitted, scratch, on_progress) if is_auto else (emitted, None)
+
+
+def _given_ranges(path: str, job: Job) -> RangeTable:
+    table, here = read_ranges(path), job.preprocess.as_text()
+    if table.preprocess not in (None, here):
+        raise UsageError(
+            f"`ranges` were found with `preprocess` {table.preprocess}, and this conversion has "
+            f"{here}: they do not fit; say --preprocess {table.preprocess}"
+        )
+    return table
 
 
 def _mixed(

@@ -322,7 +322,8 @@ def _write(
         "report.html": render(report).encode(),
     }
     if emitted.table is not None:
-        files[RANGES_FILE] = emitted.table.encode()
+        table = msgspec.structs.replace(emitted.table, preprocess=job.preprocess.as_text())
+        files[RANGES_FILE] = table.encode()
     if job.labels:
         files["labels.txt"] = "".join(f"{label}\n" for label in job.labels).encode()
     write_bundle(out, manifest, files)

@@ -188,6 +188,14 @@ def test_a_table_stands_for_data_only_where_no_step_needs_it(models, tmp_path):
     assert again.model_path.read_bytes() == first.model_path.read_bytes()
 
 
+def test_a_table_of_another_preprocess_is_refused(models, tmp_path):
+    settings = {"precision": "int8", "data": PICTURES, "int8_steps": ()}
+    first = edgekit.convert(models["resnet"], tmp_path / "a.edgekit", preprocess="unit", **settings)
+    told = r"with `preprocess` scale=0.0039\d+, and this conversion has raw: .*say --preprocess"
+    with pytest.raises(UsageError, match=told):
+        edgekit.convert(models["resnet"], tmp_path / "b.edgekit", ranges=first.path, **settings)
+
+
 def test_pictures_are_nchw_and_masks_too(models, tmp_path):
     bundle = edgekit.convert(models["unet"], tmp_path / "m.edgekit", format="onnx", data=PICTURES)
     manifest = bundle.manifest

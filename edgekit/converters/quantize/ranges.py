@@ -72,6 +72,7 @@ class RangeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         scheme: the grid that ranges were trained for; observed ones suit both.
         origin: ``minmax``, ``percentile``, ``mse``, or ``trained`` by quantization-aware training.
         steps: what was done to the model before the ranges were found (`INT8_STEPS`).
+        preprocess: how frames became its input then, as `Preprocess.as_text`; None: not known.
         tensors: range of each activation, by name.
         precisions: layers that are not int8, by name: ``int16x8`` or ``fp32``.
     """
@@ -80,6 +81,7 @@ class RangeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     scheme: Scheme = "litert"
     origin: Literal["minmax", "percentile", "mse", "trained"]
     steps: tuple[str, ...] = ()
+    preprocess: str | None = None
     tensors: dict[str, Range]
     precisions: dict[str, Literal["int16x8", "fp32"]] = {}
 
