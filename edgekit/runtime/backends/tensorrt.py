@@ -180,9 +180,10 @@ class Backend:
             self._context = None
             self._engine = None
             self._runtime = None
-            for tensor in (*self._sources, *self._results):
-                tensor.free()
-            self._sources, self._results, self._marks = [], [], []
+            for tensors in (self._sources, self._results):
+                while tensors:  # no name keeps one beyond the context, where it would leak
+                    tensors.pop().free()
+            self._marks = []
             self._stream = None
 
     def __enter__(self) -> Self:
