@@ -9,7 +9,7 @@ import stat
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -17,9 +17,6 @@ from edgekit import atomic
 from edgekit.errors import BundleError, OutputError, UsageError
 from edgekit.golden import GoldenSample, read_golden
 from edgekit.specs import Postprocess, Preprocess, Task, TensorSpec, class_count
-
-if TYPE_CHECKING:
-    pass
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"

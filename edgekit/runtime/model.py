@@ -6,8 +6,7 @@ import math
 import traceback
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,13 +17,11 @@ from edgekit.bundle import Bundle, read_bundle
 from edgekit.errors import BundleError, CheckFailed, DataError, UsageError
 from edgekit.golden import GoldenSample
 from edgekit.runtime.backends import Backend, default_threads
+from edgekit.runtime.closing import Closing
 from edgekit.runtime.postprocess import Postprocessor, Value, to_json
 from edgekit.runtime.preprocess import Preprocessor
 from edgekit.specs import TensorSpec
 from edgekit.targets import read_target, target_names
-
-if TYPE_CHECKING:
-    from typing_extensions import Self  # in typing only from Python 3.11
 
 Frame = NDArray[Any] | tuple[NDArray[Any], ...]
 
@@ -63,7 +60,7 @@ class Prediction:
         return f"Prediction({self.value!r})"
 
 
-class Model:
+class Model(Closing):
     """A verified bundle in a backend. Not for several threads at once: open it once a thread.
 
     Calling it with a frame does `preprocess`, `infer` and `postprocess`, which can also be called
@@ -130,17 +127,6 @@ class Model:
     def close(self) -> None:
         """Release the backend."""
         self.backend.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_model(

@@ -6,23 +6,21 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import BackendError, MissingPackage, ModelError, UsageError
 from edgekit.runtime.backends import first_line
+from edgekit.runtime.closing import Closing
 from edgekit.specs import TensorSpec
-
-if TYPE_CHECKING:
-    from typing_extensions import Self  # in typing only from Python 3.11
 
 READS = ("litert",)
 
 
-class Backend:
+class Backend(Closing):
     """A memory-mapped `.tflite` in a LiteRT interpreter; see `edgekit.runtime.backends.Backend`."""
 
     def __init__(self, model_path: Path, threads: int) -> None:
@@ -63,17 +61,6 @@ class Backend:
     def close(self) -> None:
         """Release the interpreter."""
         self._views, self._output_views, self._interpreter = [], [], None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _interpreter_module() -> tuple[ModuleType, str]:

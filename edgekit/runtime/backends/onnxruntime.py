@@ -11,8 +11,8 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,8 @@ from numpy.typing import NDArray
 from edgekit.errors import BackendError, ModelError, UsageError, require
 from edgekit.runtime.backends import first_line
 from edgekit.runtime.backends._onnx import OnnxSummary, check_onnx, onnx_spec
+from edgekit.runtime.closing import Closing
 from edgekit.specs import TensorSpec
-
-if TYPE_CHECKING:
-    from typing_extensions import Self  # in typing only from Python 3.11
 
 READS = ("onnx",)
 
@@ -51,7 +49,7 @@ def import_onnxruntime() -> ModuleType:
     return require("onnxruntime", "onnx")
 
 
-class Backend:
+class Backend(Closing):
     """An .onnx file in an inference session; see `edgekit.runtime.backends.Backend`.
 
     Inputs and outputs are bound to memory of this object once: a run allocates nothing, and takes
@@ -107,17 +105,6 @@ class Backend:
         """Release the session."""
         self._binding = self._session = None
         self._inputs, self._outputs = [], []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check_open(self) -> None:
         if self._session is None:

@@ -6,26 +6,24 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import BackendError, ModelError, UsageError, require
 from edgekit.runtime.backends._onnx import check_onnx, onnx_spec
+from edgekit.runtime.closing import Closing
 from edgekit.runtime.tflite import describe_tflite
 from edgekit.specs import TensorSpec
-
-if TYPE_CHECKING:
-    from typing_extensions import Self  # in typing only from Python 3.11
 
 READS = ("litert", "onnx")
 
 _Specs = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
 
 
-class Backend:
+class Backend(Closing):
     """A .tflite or .onnx file in one infer request; see `edgekit.runtime.backends.Backend`.
 
     The request is given arrays of this object as its inputs once, and its own output memory is
@@ -84,17 +82,6 @@ class Backend:
         """Release the engine."""
         self._request = None
         self._inputs, self._outputs = [], []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _compile(self, openvino: ModuleType, model: Any, threads: int) -> Any:
         settings = {

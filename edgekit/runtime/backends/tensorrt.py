@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from numpy.typing import NDArray
@@ -19,15 +18,13 @@ from numpy.typing import NDArray
 from edgekit.errors import BackendError, ModelError, UsageError
 from edgekit.runtime.backends import first_line
 from edgekit.runtime.backends._onnx import onnx_spec
+from edgekit.runtime.closing import Closing
 from edgekit.runtime.cuda import Cuda, Event, Stream, open_cuda
 from edgekit.runtime.engines import engine_for
 from edgekit.runtime.engines.builder import engine_logger
 from edgekit.runtime.engines.gpu import first_gpu
 from edgekit.runtime.engines.versions import api_of, import_flavour
 from edgekit.specs import TensorSpec
-
-if TYPE_CHECKING:
-    from typing_extensions import Self  # in typing only from Python 3.11
 
 READS = ("onnx",)
 
@@ -64,7 +61,7 @@ def is_available(flavour: str) -> bool:
     return all(find_spec(name) for name in (flavour, "pycuda")) and first_gpu() is not None
 
 
-class Backend:
+class Backend(Closing):
     """An engine with an execution context; see `edgekit.runtime.backends.Backend`.
 
     A run is one order to the GPU: inputs over, network, outputs back, on a stream of its own. On
@@ -185,17 +182,6 @@ class Backend:
                     tensors.pop().free()
             self._marks = []
             self._stream = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _set_addresses(self, context: Any) -> None:
         with self._refusals("does not take the memory of its tensors"):
