@@ -24,7 +24,9 @@ def command(
     sink: Annotated[
         list[str] | None, typer.Option(help="With --source: measure sinks too.")
     ] = None,
-    duration: Annotated[float, typer.Option(help="Seconds to measure each configuration.")] = 3.0,
+    duration: Annotated[
+        float, typer.Option(help="Seconds to measure each; files to their end.")
+    ] = 3.0,
     runs: Annotated[int | None, typer.Option(help="Measure so many frames instead.")] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page for people.")

@@ -79,7 +79,7 @@ def profile(
         threads: one profile for each number; by default the backend's own choice.
         source: frames to measure on; see `open_camera`.
         sinks: only with `source`.
-        duration_s: time to measure after the warm-up.
+        duration_s: time to measure after the warm-up; a source that ends is measured to its end.
         runs: measure so many frames instead.
         on_progress: called with (configuration, done, total).
 
@@ -136,6 +136,7 @@ class _Measurement:
                 self._source,
                 self._sinks,
                 max_frames=self._runs,
+                live_s=None if self._runs else self._duration_s,
                 on_result=lambda result: _add_result(result, latencies_ms),
             )
             cpu_s, wall_s, summaries = summary.cpu_s, summary.wall_s, summary.stages_ms

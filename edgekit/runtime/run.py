@@ -43,6 +43,7 @@ def run(
     *,
     policy: str | None = None,
     max_frames: int | None = None,
+    live_s: float | None = None,
     timeouts: Timeouts | None = None,
     on_event: OnEvent | None = None,
     on_result: Callable[[Result], None] | None = None,
@@ -55,6 +56,7 @@ def run(
         sinks: see `open_sink`.
         policy: ``every`` or ``latest``; see `stream`.
         max_frames: end after so many results.
+        live_s: seconds after which the next result ends a live source, which has no end of its own.
         timeouts: for sources that can hang.
         on_event: told what else happens.
         on_result: told each result, before the sinks get it.
@@ -80,6 +82,8 @@ def run(
                 if on_result is not None:
                     on_result(result)
                 account.result(result, opened)
+                if live_s is not None and camera.live and time.perf_counter() - wall_s >= live_s:
+                    break
         except KeyboardInterrupt:
             pass  # the usual end of a live run; sinks and camera are closed below
         wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s

@@ -28,6 +28,13 @@ def test_a_profile_measures_as_many_runs_as_it_is_told(classifier_bundle):
         assert p.peak_rss_mb > 1
 
 
+def test_a_live_source_is_measured_as_long_as_asked(classifier_bundle):
+    found = edgekit.profile(classifier_bundle, source="test://64x48@200", duration_s=0.3).profiles[
+        0
+    ]
+    assert 1 <= found.runs <= 100  # 60 frames pass in that time
+
+
 def test_a_profile_on_a_source_has_capture_and_sink_too(classifier_bundle, tmp_path):
     measured = edgekit.profile(
         classifier_bundle, source="test://64x48", sinks=[str(tmp_path / "a.jsonl")], runs=20

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgekit.converters.assemble import guess_task
 from edgekit.converters.samples import model_inputs, subset
 from edgekit.converters.sources import SourceModel
+from edgekit.converters.sources.graph import FrozenGraph
 from edgekit.data import Dataset
 from edgekit.errors import DataError, ModelError, require
 from edgekit.specs import Preprocess, Task, TensorSpec
@@ -32,7 +33,7 @@ class Case:
         gives_logits: whether a loss must make shares of the output first.
     """
 
-    source: SourceModel
+    source: FrozenGraph
     preprocess: Preprocess
     task: Task
     gives_logits: bool
@@ -111,7 +112,7 @@ def case_of(source: SourceModel, data: Dataset, preprocess: str | None) -> Case:
     Raises:
         ModelError: not the plain case: one input, one output, a task that has a usual loss.
     """
-    if getattr(source, "model", None) is None:
+    if not isinstance(source, FrozenGraph) or source.model is None:
         raise ModelError(
             f"only models that Keras 3 loads can be trained; this one is of kind {source.kind}"
         )

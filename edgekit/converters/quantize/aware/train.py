@@ -191,7 +191,7 @@ def _fit(
     rows = batches_of(case, sets[0], settings.batch_size, settings.seed)
     checked = batches_of(case, sets[1], settings.batch_size, None)
     on_progress("evaluating the source", 0, 0)
-    float_model = case.source.model  # type: ignore[attr-defined]
+    float_model = case.source.model
     source = _score(case, float_model, checked, settings)
     on_progress("calibrating", 0, 0)
     aware, notes = _quantize_aware(case, sets[0], settings, len(rows))
@@ -224,7 +224,7 @@ def _quantize_aware(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         aware = quantize_aware(
-            case.source.model,  # type: ignore[attr-defined]
+            case.source.model,
             calibration=few,
             scheme=settings.scheme,
             freeze_after=None if freeze_after is None else round(freeze_after * steps),
