@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgekit.cli._output import Json, print_json, print_table
+from edgekit.cli._output import Json, note, print_json, print_table
 from edgekit.specs import TensorSpec
 
 if TYPE_CHECKING:
@@ -46,7 +47,14 @@ def command(
         )
     if strict and file.suffix != ".onnx":
         raise UsageError(f"--strict judges .onnx models; {path} holds {file.name}")
-    result, findings = _inspect_onnx(file) if file.suffix == ".onnx" else _inspect_tflite(file)
+    result: dict[str, Any]
+    findings: tuple[Finding, ...] | None = None
+    if file.suffix != ".onnx":
+        result = _inspect_tflite(file)
+    elif bundle is not None and not strict and find_spec("onnx") is None:
+        result = _from_manifest(bundle)
+    else:
+        result, findings = _inspect_onnx(file)
     result = {
         "path": str(path),
         **result,
@@ -62,7 +70,21 @@ def command(
     _judge(path, findings or (), strict)
 
 
-def _inspect_tflite(file: Path) -> tuple[dict[str, Any], None]:
+def _from_manifest(bundle: Bundle) -> dict[str, Any]:
+    """Return what a bundle says of its .onnx, for devices that have no package to read it with."""
+    note(
+        "note: operators, and what TensorRT objects to, need the package onnx: "
+        "pip install 'edgekit[lint]'"
+    )
+    return {
+        "size_bytes": bundle.size_bytes,
+        "inputs": bundle.manifest.inputs,
+        "outputs": bundle.manifest.outputs,
+        "operators": {},
+    }
+
+
+def _inspect_tflite(file: Path) -> dict[str, Any]:
     from edgekit.errors import ModelError
     from edgekit.runtime.tflite import describe_tflite
 
@@ -77,7 +99,7 @@ def _inspect_tflite(file: Path) -> tuple[dict[str, Any], None]:
         "inputs": model.inputs,
         "outputs": model.outputs,
         "operators": dict(counts.most_common()),
-    }, None
+    }
 
 
 def _inspect_onnx(file: Path) -> tuple[dict[str, Any], tuple[Finding, ...]]:
@@ -130,6 +152,8 @@ def _print_model(name: str, result: dict[str, Any], json: str | None) -> None:
     columns = ("tensor", "name", "shape", "dtype", "quantization")
     print_table(f"{name}: {result['size_bytes'] / 1000:.1f} kB", columns, rows, json, numbers=False)
     operators: dict[str, int] = result["operators"]
+    if not operators:
+        return
     print_table(
         f"{sum(operators.values())} operators",
         ("operator", "count"),

@@ -111,6 +111,17 @@ def test_a_bundle_of_an_onnx_model(place, capsys, classifier_bundle):
     assert inspect(capsys, bundle, "--strict")[0] == 1
 
 
+def test_a_bundle_on_a_device_without_the_package(place, capsys, classifier_bundle, monkeypatch):
+    test_a_bundle_of_an_onnx_model(place, capsys, classifier_bundle)
+    monkeypatch.setattr("edgekit.cli.inspect.find_spec", lambda name: None)
+    code, shown = inspect(capsys, place / "b.edgekit", "--json", "b.json")
+    assert code == 0
+    assert "classification" in shown.out
+    assert "pip install 'edgekit[lint]'" in shown.err
+    written = json.loads((place / "b.json").read_text())
+    assert written["findings"] is None and written["operators"] == {}
+
+
 def write_huge():
     with Path("huge.onnx").open("wb") as file:
         file.truncate(1 << 31)  # sparse: takes no room
