@@ -17,6 +17,7 @@ def command(
     against: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Compare with the source model too.")
     ] = None,
+    backend: Annotated[str | None, typer.Option(help="Inference engine.")] = None,
     json: Json = None,
 ) -> None:
     """Measure a bundle on a labelled set, alone or against its source model."""
@@ -31,7 +32,7 @@ def command(
         raise InputError(f"no such model: {against}")
     with progress() as show:
         if against is None:
-            with open_model(bundle) as model:
+            with open_model(bundle, backend=backend) as model:
                 result = msgspec.to_builtins(
                     evaluate(
                         model,
@@ -42,7 +43,12 @@ def command(
         else:
             result = run_isolated(
                 "edgekit.converters.against:evaluate_against",
-                {"bundle": str(bundle), "data": data, "model": str(against)},
+                {
+                    "bundle": str(bundle),
+                    "data": data,
+                    "model": str(against),
+                    "backend": backend,
+                },
                 what=f"evaluating against {against}",
                 on_progress=show,
             )

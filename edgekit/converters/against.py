@@ -16,7 +16,9 @@ from edgekit.evaluation.evaluate import Evaluation, compare_with_source
 from edgekit.runtime.model import open_model
 
 
-def evaluate_against(bundle: str, data: str, model: str, on_progress: Progress) -> Any:
+def evaluate_against(
+    bundle: str, data: str, model: str, on_progress: Progress, backend: str | None = None
+) -> Any:
     """Return an `Evaluation` as JSON values, with the source's metrics and the parity in it.
 
     Raises:
@@ -27,7 +29,7 @@ def evaluate_against(bundle: str, data: str, model: str, on_progress: Progress) 
     labelled.labelled()
     with (
         tempfile.TemporaryDirectory(prefix="edgekit-") as scratch,
-        open_model(bundle) as opened,
+        open_model(bundle, backend=backend) as opened,
     ):
         format_ = plugins.load("format", opened.bundle.manifest.format)
         inputs, suffix = opened.backend.inputs, Path(model).suffix.lower()

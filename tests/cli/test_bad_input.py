@@ -123,6 +123,7 @@ def told(place, capsys):
         ("profile good.edgekit --sink x.jsonl", "needs `source`"),
         ("profile good.edgekit --backend tpu", "must be one of litert"),
         ("evaluate good.edgekit --data no.npz", "no such data: no.npz"),
+        ("evaluate good.edgekit --data good.npz --backend x", "`backend` must be one of litert"),
         ("evaluate good.edgekit --data folder", "folder holds no images"),
         ("evaluate good.edgekit --data text", "expected an image folder, .npz or .npy"),
         ("evaluate good.edgekit --data good.npz::x", "has no labels"),
