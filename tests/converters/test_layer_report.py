@@ -54,6 +54,7 @@ def test_a_conversions_report_holds_them(classifier_bundle):
     parity = Parity(20.0, 0.1, None, 3)
     summary = ConversionSummary(
         bundle="m.edgekit",
+        format="litert",
         precision="int8",
         size_bytes=1000,
         seconds=1.0,
