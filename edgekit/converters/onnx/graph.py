@@ -8,17 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.onnx.lint.scope import WEIGHTED
 from edgekit.converters.onnx.simplify import names_read
 from edgekit.errors import require
 
-# Operators that compute with weights: (place of the weights, axis of their output channels). None:
-# one scale for all of them; TensorRT takes a transposed convolution's axis 0 for its outputs.
-WEIGHTED: dict[str, tuple[int, int | None]] = {
-    "Conv": (1, 0),
-    "ConvTranspose": (1, None),
-    "Gemm": (1, 1),
-    "MatMul": (1, -1),
-}
 # Operators whose outputs are values of their first input, or lie between them: one scale for both.
 # Not all forms of them do, see `OnnxGraph.moves`.
 _MOVING = (
@@ -133,3 +126,18 @@ class OnnxGraph:
             if reader.op_type in _ACTIVATIONS or is_bias:
                 return self.layer_of(reader)
         return name
+
+
+def weights_axis(node: Any, rank: int) -> int | None:
+    """Return the axis of the output channels of what stands second in a `WEIGHTED` operator.
+
+    None: one scale for all; TensorRT takes a transposed convolution's axis 0 for its outputs.
+
+    Args:
+        node: the operator.
+        rank: of its weights.
+    """
+    if node.op_type == "ConvTranspose" or (node.op_type == "MatMul" and rank != 2):
+        return None
+    transposed = any(a.name == "transB" and a.i for a in node.attribute)
+    return 0 if node.op_type == "Conv" or transposed else 1

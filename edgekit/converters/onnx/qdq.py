@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.bundle import Fallback
-from edgekit.converters.onnx.graph import RECURRENT, WEIGHTED, OnnxGraph
+from edgekit.converters.onnx.graph import RECURRENT, OnnxGraph, weights_axis
+from edgekit.converters.onnx.lint.scope import WEIGHTED
 from edgekit.converters.onnx.simplify import drop_unread, names_read
 from edgekit.converters.quantize.ranges import Range, int8_grid
 from edgekit.errors import require
@@ -214,18 +215,14 @@ class _Writer:
         """Put int8 weights and their DQ in the place of real ones."""
         if node.op_type not in WEIGHTED or node.input[0] not in self._grids:
             return
-        place, axis = WEIGHTED[node.op_type]
-        name = node.input[place]
+        name = node.input[1]
         weights = self._graph.constants.get(name)
         if weights is None:
             return
-        if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
-            axis = 0
-        if node.op_type == "MatMul":
-            axis = 1 if weights.ndim == 2 else None
+        axis = weights_axis(node, weights.ndim)
         if (name, axis) not in self._weights:
             self._weights[name, axis] = self._written(name, weights, axis)
-        node.input[place] = self._weights[name, axis]
+        node.input[1] = self._weights[name, axis]
 
     def _written(self, name: str, weights: NDArray[np.float32], axis: int | None) -> str:
         stem = name if axis is None else f"{name}/axis{axis}"
