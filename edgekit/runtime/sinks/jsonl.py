@@ -13,7 +13,9 @@ from edgekit.runtime.stream import Result
 
 
 class Sink:
-    """Writes each line at once and whole, so that a killed process leaves readable lines.
+    """Writes each line at once, so that a killed process leaves whole lines, but for the last.
+
+    The system itself may stop in a write that it was killed in, so that one line may be cut.
 
     An existing file keeps its lines until the first new one: a run that gives none loses none.
     """
