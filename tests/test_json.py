@@ -86,6 +86,17 @@ def test_evaluate(classifier_bundle, tmp_path):
     check("evaluate", run(tmp_path, "evaluate", classifier_bundle, "--data", tmp_path / "set.npz"))
 
 
+def test_diagnose(classifier_bundle, tmp_path):
+    colors = np.array([[0, 0, 255], [0, 255, 0], [255, 0, 0], [255, 255, 255]], np.uint8)
+    y = np.arange(80) % 4
+    x = np.broadcast_to(colors[y][:, None, None], (80, 16, 16, 3))  # BGR, where RGB is expected
+    np.savez(tmp_path / "set.npz", x=x, y=y)
+    out, data = tmp_path / "out.json", tmp_path / "set.npz"
+    diagnose = ["diagnose", classifier_bundle, "--data", data, "--json", out]
+    assert main([str(a) for a in diagnose]) == 1
+    check("diagnose", json.loads(out.read_text()))
+
+
 def test_inspect(classifier_bundle, tmp_path):
     of_onnx = [key for key in documented("inspect") if key.startswith("findings[]")]
     check("inspect", run(tmp_path, "inspect", classifier_bundle), of_onnx)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from edgekit import plugins
 from edgekit.converters.isolated import Progress
 from edgekit.converters.sources import open_source
 from edgekit.data import load_data
-from edgekit.evaluation.evaluate import Evaluation, compare_with_source
-from edgekit.runtime.model import open_model
+from edgekit.evaluation.diagnose import diagnose
+from edgekit.evaluation.evaluate import Evaluation, Reference, compare_with_source
+from edgekit.runtime.model import Model, open_model
 
 
 def evaluate_against(
@@ -27,19 +30,9 @@ def evaluate_against(
     """
     labelled = load_data(data)
     labelled.labelled()
-    with (
-        tempfile.TemporaryDirectory(prefix="edgekit-") as scratch,
-        open_model(bundle, backend=backend) as opened,
-    ):
-        format_ = plugins.load("format", opened.bundle.manifest.format)
-        inputs, suffix = opened.backend.inputs, Path(model).suffix.lower()
-        source = open_source(
-            Path(model),
-            scratch=Path(scratch),
-            input_shape=None if len(inputs) > 1 else format_.source_shape(inputs[0].shape, suffix),
-        )
+    with _beside(bundle, model, backend) as (opened, source):
         comparison = compare_with_source(
-            format_.fitted(source),
+            source,
             opened,
             labelled,
             lambda done, total: on_progress("evaluating", done, total),
@@ -54,3 +47,32 @@ def evaluate_against(
     if comparison.accuracy is not None:
         metrics["drop"] = comparison.accuracy.drop
     return msgspec.to_builtins(Evaluation(task, len(labelled), metrics))
+
+
+def diagnose_against(bundle: str, data: str, model: str, on_progress: Progress) -> Any:
+    """Return a `Diagnosis` as JSON values, of preprocessings tried on the source.
+
+    Raises:
+        DataError: no labels, or a set that cannot be used.
+        ModelError: the source cannot be read, or is not what the bundle was made from.
+    """
+    labelled = load_data(data)
+    with _beside(bundle, model, None) as (opened, source):
+        return msgspec.to_builtins(diagnose(opened, labelled, source, on_progress))
+
+
+@contextmanager
+def _beside(bundle: str, model: str, backend: str | None) -> Iterator[tuple[Model, Reference]]:
+    """Open a bundle, and its source as the bundle's format has it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="edgekit-") as scratch,
+        open_model(bundle, backend=backend) as opened,
+    ):
+        format_ = plugins.load("format", opened.bundle.manifest.format)
+        inputs, suffix = opened.backend.inputs, Path(model).suffix.lower()
+        source = open_source(
+            Path(model),
+            scratch=Path(scratch),
+            input_shape=None if len(inputs) > 1 else format_.source_shape(inputs[0].shape, suffix),
+        )
+        yield opened, format_.fitted(source)
