@@ -197,7 +197,7 @@ def _untold(
         )
     if bench.trial(best, confirm).metric < bench.guessing + 0.05:
         untold.append(
-            "what is wrong: with nothing that was tried the model does clearly better than guessing; "
+            "what is wrong: nothing that was tried is clearly better than guessing; "
             "look at the labels, the weights and the values that were not tried"
         )
     if declared.color == "gray":
