@@ -1,9 +1,11 @@
 """Every example runs, in small."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -26,6 +28,31 @@ def test_camera_loop(classifier_bundle):
 def test_any_callable():
     out = run(EXAMPLES / "any_callable.py", "--max-frames", "3", "--source", "test://64x48@60")
     assert out.count("brightness") == 3
+
+
+@pytest.mark.convert
+def test_classify_images(tmp_path):
+    out = run(EXAMPLES / "classify_images.py", "--output", tmp_path / "c.edgekit")
+    before, after = (float(word) for word in re.findall(r"([0-9.]+)%", out))
+    assert before >= 95
+    assert after >= before - 2
+    assert out.count("picture ") == 5
+
+
+@pytest.mark.convert
+def test_classify_images_with_a_resnet(shared_data, tmp_path):
+    cifar = shared_data / "cifar10_dev.npz"
+    small = tmp_path / "set.npz"
+    with np.load(cifar) as arrays:
+        np.savez(small, **{k: arrays[k][:200] for k in arrays.files if k != "classes"})
+    out = run(
+        *(EXAMPLES / "classify_images.py", "--model", shared_data / "pretrainedResnet.h5"),
+        *("--preprocess", "raw", "--calibration", f"{small}::x_calib,y_calib"),
+        *("--evaluation", f"{small}::x_test,y_test", "--output", tmp_path / "r.edgekit"),
+    )
+    before, after = (float(word) for word in re.findall(r"([0-9.]+)%", out))
+    assert before >= 80
+    assert after >= before - 3
 
 
 def test_every_example_has_a_test():
