@@ -1,7 +1,7 @@
 # Each target works as the first command on a fresh machine with make and Python 3.10 to 3.13.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := cpu,openvino,convert,report,dev
+EXTRAS := cpu,openvino,convert,report,serve,dev
 
 # What `make wheelhouse` gathers.
 WHEELHOUSE ?= wheelhouse

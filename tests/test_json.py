@@ -144,6 +144,30 @@ def test_build(bundle_of_onnx, tmp_path, monkeypatch):
     check("build", run(tmp_path, "build", bundle, "--for", "rtx"))
 
 
+def test_status_of_the_live_page():
+    from edgekit.runtime.events import FrameDropped
+    from edgekit.runtime.stream import Result
+    from edgekit.runtime.web.board import Board
+    from edgekit.runtime.web.telemetry import Telemetry
+    from edgekit.targets.telemetry import Sample
+
+    class Reader:
+        name = "all"
+
+        def read(self):
+            return Sample(
+                power_mw={"VDD_IN": 4800.0},
+                temperature_c={"cpu": 50.0},
+                clocks_mhz={"gpu": 900.0},
+                throttled=("too warm",),
+            )
+
+    board = Board()
+    board.result(Result(0, 0, 1.0, "x", np.zeros((2, 2, 3), np.uint8), {"infer": 1}))
+    board.event(FrameDropped(1, "superseded"))
+    check("status.json", {**board.status(), "telemetry": Telemetry([Reader()]).read()})
+
+
 def test_pack_and_unpack(classifier_bundle, tmp_path):
     packed = tmp_path / "m.zip"
     check("pack", run(tmp_path, "pack", classifier_bundle, "-o", packed))

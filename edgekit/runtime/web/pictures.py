@@ -1,0 +1,89 @@
+"""Each source's newest picture with its result drawn on it, encoded once for all who look."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from edgekit.errors import DataError
+from edgekit.runtime.overlay import draw
+from edgekit.runtime.stream import Result
+from edgekit.runtime.web.board import Board
+
+RATE_HZ = 15.0
+_WIDEST = 960
+_QUALITY = 75
+
+
+class Picture(NamedTuple):
+    """A JPEG and the number of the frame in it."""
+
+    frame_id: int
+    jpeg: bytes
+
+
+class Pictures:
+    """One source's pictures. They are made only while somebody looks, at most `RATE_HZ` a second.
+
+    Args:
+        board: has the newest result.
+        number: of the source on the board.
+    """
+
+    def __init__(self, board: Board, number: int) -> None:
+        self.viewers = 0
+        self._board = board
+        self._number = number
+        self._newest: Picture | None = None
+        self._news = asyncio.Event()
+        self._maker: asyncio.Task[None] | None = None
+
+    async def after(self, frame_id: int | None) -> Picture:
+        """Return the newest picture as soon as it is another one than that of `frame_id`."""
+        if self._maker is None or self._maker.done():
+            self._maker = asyncio.create_task(self._make())
+        while self._newest is None or self._newest.frame_id == frame_id:
+            await self._news.wait()
+            if self._maker.done():
+                self._maker.result()  # what is wrong with a frame must not wait for ever
+        return self._newest
+
+    async def _make(self) -> None:
+        """Encode what is new until nobody looks any more."""
+        idle = 0
+        try:
+            while idle < 2 * RATE_HZ:
+                result = self._board.newest(self._number)
+                if result is not None and (
+                    self._newest is None or result.frame_id != self._newest.frame_id
+                ):
+                    jpeg = await asyncio.to_thread(encoded, result)
+                    self._newest = Picture(result.frame_id, jpeg)
+                    self._tell()
+                idle = 0 if self.viewers else idle + 1
+                await asyncio.sleep(1 / RATE_HZ)
+            self._newest = None  # the next one who looks gets no old picture
+        finally:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+def encoded(result: Result) -> bytes:
+    """Return the frame with its result drawn on it as a JPEG of at most 960 pixels in width."""
+    try:
+        drawn = draw(result.frame, result.value)
+    except DataError:  # no picture, such as a step of a sequence: the value alone
+        drawn = draw(np.zeros((180, 640, 3), np.uint8), result.value)
+    if drawn.shape[1] > _WIDEST:
+        height = max(1, round(drawn.shape[0] * _WIDEST / drawn.shape[1]))
+        size = (_WIDEST, height)
+        drawn = np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA), np.uint8)
+    done, jpeg = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    assert done  # every uint8 picture with an area has a JPEG
+    return jpeg.tobytes()
