@@ -81,7 +81,8 @@ def open_camera(source: Source, timeouts: Timeouts | None = None) -> Camera:
     Args:
         source: ``0``, ``/dev/video0``, ``v4l2:///dev/video0``, ``rtsp://…``, ``http://…``,
             ``tcp://…``, ``udp://…``, ``csi://0``, ``gstreamer:PIPELINE``, ``test://640x480@30``,
-            a video file, an image, a folder or glob of images, or an iterable of frames.
+            a video file, an image, a folder or glob of images, or an iterable of frames. URIs take
+            options, like ``v4l2:///dev/video0?width=1280&rotate=180``: see docs/cameras.md.
         timeouts: for sources that can hang.
 
     Raises:
@@ -93,9 +94,19 @@ def open_camera(source: Source, timeouts: Timeouts | None = None) -> Camera:
         from edgekit.runtime.camera._iterable import Camera as IterableCamera
 
         return IterableCamera(source)
-    kind = _kind(str(source))
-    camera: Camera = plugins.load("camera", kind).Camera(str(source), timeouts or Timeouts())
-    return camera
+    from edgekit.runtime.camera._options import sign_of, take_rotation
+
+    uri, degrees = str(source), 0
+    kind = _kind(uri)
+    # Paths are taken to the letter, and so are pipelines.
+    if kind in ("csi", "v4l2") or (kind != "gstreamer" and "://" in uri):
+        uri, degrees = take_rotation(uri, sign_of(kind))
+    camera: Camera = plugins.load("camera", kind).Camera(uri, timeouts or Timeouts())
+    if not degrees:
+        return camera
+    from edgekit.runtime.camera._rotated import Camera as RotatedCamera
+
+    return RotatedCamera(camera, degrees)
 
 
 def _kind(uri: str) -> str:
@@ -112,7 +123,7 @@ def _kind(uri: str) -> str:
                 f"available: {available} or a path"
             )
         return kind
-    if uri.isdigit() or uri.startswith("/dev/video"):
+    if re.match(r"\d+(\?[a-z]+=|$)|/dev/(video|v4l/)", uri):
         return "v4l2"
     path = Path(uri)
     if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:

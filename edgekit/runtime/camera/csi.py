@@ -11,12 +11,18 @@ import re
 from edgekit.errors import EnvironmentLacks, UsageError
 from edgekit.runtime import camera
 from edgekit.runtime.camera import Timeouts
+from edgekit.runtime.camera._options import read_options, whole
 from edgekit.runtime.camera.gstreamer import open_pipeline
 from edgekit.targets import Target, read_target, target_names
 from edgekit.targets.probe import probe
 
 _DEFAULTS = {"width": 1280, "height": 720, "fps": 30}
-_LARGEST = {"width": 16384, "height": 16384, "fps": 1000, "sensor-mode": 99}
+_OPTIONS = {
+    "width": whole(1, 16384),
+    "height": whole(1, 16384),
+    "fps": whole(1, 1000),
+    "sensor-mode": whole(0, 99),
+}
 _FORM = "csi://0?width=1280&height=720&fps=30"
 
 
@@ -70,27 +76,10 @@ def csi_pipeline(target: Target, device: str, options: dict[str, int]) -> str:
 
 def _parse(uri: str) -> tuple[str, dict[str, int]]:
     """Return a URI's device and options; nothing in them can add to a pipeline's text."""
-    form = re.fullmatch(r"csi:(?://)?(\d{1,2}|/\w[\w/@.-]*)(?:\?(.*))?", uri, re.IGNORECASE | re.A)
+    address, options = read_options(uri, "?", _OPTIONS)
+    form = re.fullmatch(r"csi:(?://)?(\d{1,2}|/\w[\w/@.-]*)", address, re.IGNORECASE | re.ASCII)
     if form is None:
         raise UsageError(
             f"`source` {uri!r}: expected csi://NUMBER or csi:///NAME and options, like {_FORM}"
         )
-    options: dict[str, int] = {}
-    for pair in filter(None, (form[2] or "").split("&")):
-        key, _, text = pair.partition("=")
-        if key not in _LARGEST or key in options:
-            raise UsageError(
-                f"`source` {uri!r}: option {key!r} must be one of {', '.join(_LARGEST)}, each once"
-            )
-        if (
-            not re.fullmatch(r"[0-9]{1,5}", text)
-            or int(text) > _LARGEST[key]
-            or (int(text) == 0 and key != "sensor-mode")
-        ):
-            least = 0 if key == "sensor-mode" else 1
-            raise UsageError(
-                f"`source` {uri!r}: {key} must be an integer from {least} to {_LARGEST[key]}; "
-                f"got {text!r}"
-            )
-        options[key] = int(text)
     return form[1], options

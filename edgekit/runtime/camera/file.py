@@ -1,4 +1,4 @@
-"""Video files: a path, or `file:///path`."""
+"""Video files: a path, or `file:///path#rotate=90`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import cv2
 from edgekit.errors import DataError
 from edgekit.runtime.camera import Timeouts
 from edgekit.runtime.camera._opencv import CaptureCamera
+from edgekit.runtime.camera._options import read_options
 
 
 class Camera(CaptureCamera):
@@ -18,7 +19,10 @@ class Camera(CaptureCamera):
     live = False
 
     def __init__(self, uri: str, timeouts: Timeouts) -> None:
-        path = Path(unquote(uri.removeprefix("file://"))) if "://" in uri else Path(uri)
+        path = Path(uri)
+        if "://" in uri:
+            address, _ = read_options(uri, "#", {})
+            path = Path(unquote(address.removeprefix("file://")))
         if not path.is_file():
             raise DataError(f"no such video: {path}")
         capture = cv2.VideoCapture(str(path))

@@ -1,4 +1,4 @@
-"""Images: one file, a folder, or a quoted glob."""
+"""Images: one file, a folder, or a quoted glob; `images://folder#rotate=90`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgekit.data import IMAGE_SUFFIXES, list_images, read_image
 from edgekit.errors import DataError
 from edgekit.runtime.camera import Timeouts
+from edgekit.runtime.camera._options import read_options
 
 
 class Camera:
@@ -21,7 +22,9 @@ class Camera:
     rate_hz: float | None = None
 
     def __init__(self, uri: str, timeouts: Timeouts) -> None:
-        pattern = uri.removeprefix("images://")
+        pattern = uri
+        if uri.startswith("images://"):
+            pattern, _ = read_options(uri.removeprefix("images://"), "#", {})
         path = Path(pattern)
         if path.is_dir():
             files = list_images(path)

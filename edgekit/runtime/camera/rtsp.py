@@ -1,5 +1,15 @@
-"""RTSP streams: `rtsp://…`."""
+"""RTSP streams: `rtsp://…`, over TCP, or over UDP with `#transport=udp`."""
 
-from edgekit.runtime.camera._opencv import NetworkCamera as Camera
+from __future__ import annotations
 
-__all__ = ["Camera"]
+from edgekit.runtime.camera import Timeouts
+from edgekit.runtime.camera._opencv import NetworkCamera
+from edgekit.runtime.camera._options import one_of, read_options
+
+
+class Camera(NetworkCamera):
+    """An RTSP camera through FFMPEG."""
+
+    def __init__(self, uri: str, timeouts: Timeouts) -> None:
+        address, options = read_options(uri, "#", {"transport": one_of("tcp", "udp")})
+        super().__init__(address, timeouts, f"rtsp_transport;{options.get('transport', 'tcp')}")
