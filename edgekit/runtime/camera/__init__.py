@@ -45,6 +45,9 @@ class Camera(Protocol):
         live: frames pass whether they are taken or not (a camera, not a file).
         description: what it is, for people; without passwords.
         rate_hz: nominal frame rate, or None if not known.
+
+    A camera may have ``inter_coded = True``: its frames come out of a decoder as of h264, which
+    repeats what stays (`edgekit.runtime.freshness`).
     """
 
     live: bool

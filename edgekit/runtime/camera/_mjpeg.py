@@ -35,7 +35,7 @@ class MjpegCamera:
     """
 
     live = True
-    rate_hz: float | None = None  # the server does not say
+    rate_hz: float | None = 25.0  # no server says it; FFMPEG guesses the same
 
     def __init__(
         self,

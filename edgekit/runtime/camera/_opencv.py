@@ -23,6 +23,7 @@ class CaptureCamera:
     """A `Camera` over a VideoCapture that a subclass has opened."""
 
     live = True
+    inter_coded = False
 
     def __init__(self, capture: cv2.VideoCapture, description: str) -> None:
         self._capture = capture
@@ -71,6 +72,8 @@ class NetworkCamera(CaptureCamera):
     Raises:
         SourceError: no video stream within the time-out.
     """
+
+    inter_coded = True
 
     def __init__(self, uri: str, timeouts: Timeouts, options: str = "") -> None:
         description = without_secrets(uri)

@@ -81,6 +81,8 @@ class PipelineCamera:
         DataError: frames that are not BGR.
     """
 
+    inter_coded = True  # perhaps: nobody says what a pipeline decodes
+
     def __init__(self, pipeline: str, description: str, timeouts: Timeouts) -> None:
         self._gst = gstreamer()
         self.description = description

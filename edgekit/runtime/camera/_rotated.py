@@ -19,6 +19,7 @@ class Camera:
         self._code = _CODES[degrees]
         self.live = source.live
         self.rate_hz = source.rate_hz
+        self.inter_coded = getattr(source, "inter_coded", False)
         self.description = f"{source.description} (rotated by {degrees} degrees)"
 
     def grab(self) -> int | None:
