@@ -33,7 +33,7 @@ class CaptureCamera:
 
     def grab(self) -> int | None:
         if self._capture.grab():
-            return time.monotonic_ns()
+            return self._captured_ns()
         if self.live:
             raise SourceError(f"{self.description} gives no more frames")
         return None
@@ -46,6 +46,9 @@ class CaptureCamera:
 
     def close(self) -> None:
         self._capture.release()
+
+    def _captured_ns(self) -> int:
+        return time.monotonic_ns()
 
 
 def timeout_settings(timeouts: Timeouts) -> list[int]:
