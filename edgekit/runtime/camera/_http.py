@@ -14,17 +14,23 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from typing import Any
-from urllib.parse import unquote
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
 
 from edgekit.errors import SourceError, UsageError
 from edgekit.runtime.camera import without_secrets
 
 
 class Deadline:
-    """A moment on the monotonic clock that can be put off."""
+    """A moment on the monotonic clock that can be put off, and the answers that are read until it.
+
+    Attributes:
+        seconds: time that there was from the start.
+        answers: to the request, to its repetition with a password, to redirected ones.
+    """
 
     def __init__(self, seconds: float) -> None:
+        self.answers: list[http.client.HTTPResponse] = []
         self.put_off(seconds)
 
     def put_off(self, seconds: float) -> None:
@@ -65,6 +71,7 @@ class _Answer(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
         self.fp = io.BufferedReader(_TimedReads(sock, deadline), 1 << 16)
+        deadline.answers.append(self)
 
 
 def _connection(
@@ -105,7 +112,39 @@ def open_http(uri: str, deadline: Deadline) -> http.client.HTTPResponse:
         SourceError: no answer in time, or one that says no.
     """
     shown = without_secrets(uri)
-    address, user, password = _credentials(uri)
+    try:
+        address, user, password = _credentials(uri)
+        opener = _opener(address, user, password, deadline)
+    except ValueError:  # its text may hold a password
+        raise _no_address(shown) from None
+    answer: Any = None
+    try:
+        answer = opener.open(address, timeout=deadline.left_s())
+        return cast(http.client.HTTPResponse, answer)
+    except urllib.error.HTTPError as error:
+        hint = "; give user and password as http://USER:PASSWORD@…" if error.code == 401 else ""
+        raise SourceError(f"cannot open {shown}: the server says {error.code}{hint}") from None
+    except urllib.error.URLError as error:
+        raise SourceError(f"cannot open {shown}: {_why(error.reason, deadline)}") from None
+    except http.client.InvalidURL:
+        raise _no_address(shown) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise SourceError(f"cannot open {shown}: {_why(error, deadline)}") from None
+    except ValueError:
+        raise SourceError(
+            f"cannot open {shown}: the server wants another authentication than Basic or Digest"
+        ) from None
+    finally:
+        for other in deadline.answers:
+            if other is not answer:
+                other.close()
+
+
+def _opener(
+    address: str, user: str, password: str, deadline: Deadline
+) -> urllib.request.OpenerDirector:
+    if not urlsplit(address).hostname:
+        raise ValueError("no host")
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     if user:
         passwords.add_password(None, address, user, password)
@@ -116,23 +155,7 @@ def open_http(uri: str, deadline: Deadline) -> http.client.HTTPResponse:
         urllib.request.HTTPDigestAuthHandler(passwords),
     )
     opener.addheaders = [("User-Agent", "EdgeKit"), ("Accept", "multipart/x-mixed-replace, */*")]
-    try:
-        answer: http.client.HTTPResponse = opener.open(address, timeout=deadline.left_s())
-        return answer
-    except urllib.error.HTTPError as error:
-        error.close()
-        hint = "; give user and password as http://USER:PASSWORD@…" if error.code == 401 else ""
-        raise SourceError(f"cannot open {shown}: the server says {error.code}{hint}") from None
-    except urllib.error.URLError as error:
-        why = error.reason if isinstance(error.reason, OSError) else "no such address"
-        raise SourceError(f"cannot open {shown}: {_why(why, deadline)}") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise SourceError(f"cannot open {shown}: {_why(error, deadline)}") from None
-    except ValueError:  # its text may hold a password
-        raise UsageError(
-            f"`source` {shown!r} is no address of a server; write blanks and special characters "
-            "of user, password and path as %XX"
-        ) from None
+    return opener
 
 
 def _credentials(uri: str) -> tuple[str, str, str]:
@@ -144,11 +167,18 @@ def _credentials(uri: str) -> tuple[str, str, str]:
     return f"{scheme}://{host}{slash}{path}", unquote(user), unquote(password)
 
 
-def _why(error: Exception | str, deadline: Deadline) -> str:
+def _no_address(shown: str) -> UsageError:
+    return UsageError(
+        f"`source` {shown!r} is no address of a server; write blanks and special characters of "
+        "user, password and path as %XX"
+    )
+
+
+def _why(error: BaseException | str, deadline: Deadline) -> str:
     """Return what a failure means; nothing of the address."""
     if isinstance(error, TimeoutError):
         within = f"within {deadline.seconds:g} s"
         return f"no answer {within}; check the address, or raise --open-timeout"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return error if isinstance(error, str) else "it is no HTTP server, or it broke off"
+    return "it is no HTTP server, or it broke off"
