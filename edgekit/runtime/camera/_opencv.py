@@ -99,3 +99,14 @@ class NetworkCamera(CaptureCamera):
                 "stream; check the address, or raise --open-timeout"
             )
         super().__init__(capture, description)
+        self._read_s = timeouts.read_s
+
+    def grab(self) -> int | None:
+        started_s = time.monotonic()
+        grabbed = self._capture.grab()
+        # When reading times out, FFMPEG first gives what its decoder still holds: an old frame.
+        if time.monotonic() - started_s >= self._read_s:
+            raise SourceError(f"{self.description} gave no frame within {self._read_s:g} s")
+        if not grabbed:
+            raise SourceError(f"{self.description} gives no more frames")
+        return self._captured_ns()
