@@ -248,6 +248,8 @@ def _contradiction(manifest: Manifest) -> str | None:
     except UsageError as error:
         return f"cannot be: {error}"
     preprocess = manifest.preprocess
+    if preprocess.window is None:  # written before windows were kept
+        preprocess = msgspec.structs.replace(preprocess, window=complete.window)
     if complete != preprocess or min(preprocess.std) <= 0 or not 0 <= preprocess.pad <= 255:
         return "has a preprocess that does not belong to its input"
     if manifest.postprocess.top_k < 1 or manifest.golden.count < 1:

@@ -103,17 +103,25 @@ def class_count(task: Task, output: TensorSpec, layout: Layout) -> int | None:
 class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a frame becomes the model's input: real value = (pixel * scale - mean) / std.
 
+    What is no image (layout ``as_is``) is scaled element by element, floats as well as integers,
+    and cut into windows where the model takes several steps at a time.
+
     Attributes:
         size: (height, width) in pixels of the model's input; None: not an image, or not yet known.
         resize: ``stretch`` ignores the aspect ratio, ``letterbox`` keeps it and fills the rest
             with `pad`, ``center_crop`` cuts the largest centred part of the right aspect ratio.
         interpolation: as OpenCV's INTER_* of that name, on uint8 pixels.
         color: channel order that the model was trained with.
-        scale: factor on pixels 0..255.
-        mean: subtracted after scaling; one value, or one a channel in the order of `color`.
-        std: divisor after that; one value, or one a channel.
+        scale: factor on pixels 0..255, or on the numbers of what is no image.
+        mean: subtracted after scaling; one value, or one a channel in the order of `color`; where
+            the input is no image, one a feature (its last axis).
+        std: divisor after that; one value, or one a channel or feature.
         layout: order of dimensions; ``as_is``: no image, element-wise scaling only.
         pad: grey level 0..255 around a letterboxed frame.
+        window: steps that the model takes at a time, of an input [1, window, features]; None: it
+            takes no sequence.
+        hop: steps from the start of a window to that of the next one; None: `window`, so that
+            windows follow each other without overlap.
     """
 
     size: tuple[int, int] | None = None
@@ -125,6 +133,13 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     std: tuple[float, ...] = (1.0,)
     layout: Layout = "nhwc"
     pad: int = 0
+    window: int | None = None
+    hop: int | None = None
+
+    @property
+    def leaves_values(self) -> bool:
+        """Whether scale, mean and std change nothing."""
+        return self.scale == 1 and not any(self.mean) and all(std == 1 for std in self.std)
 
     @classmethod
     def parse(cls, text: str) -> Preprocess:
@@ -148,14 +163,14 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(start, **changes)
 
     def as_text(self) -> str:
-        """Return pairs that `parse` reads as the same, but for size and layout.
+        """Return pairs that `parse` reads as the same, but for size, window and layout.
 
         >>> Preprocess.parse("unit,color=bgr").as_text()
         'color=bgr,scale=0.00392156862745098'
         """
         plain = Preprocess()
         pairs = []
-        for key in ("resize", "interpolation", "color", "scale", "mean", "std", "pad"):
+        for key in ("resize", "interpolation", "color", "scale", "mean", "std", "pad", "hop"):
             value = getattr(self, key)
             if value != getattr(plain, key):
                 text = ":".join(map(repr, value)) if isinstance(value, tuple) else str(value)
@@ -163,10 +178,12 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ",".join(pairs) or "raw"
 
     def for_input(self, spec: TensorSpec) -> Preprocess:
-        """Return this with size, layout and grey colour taken from the model's input `spec`."""
+        """Return this with size, window, layout and grey colour from the model's input `spec`."""
         if not spec.is_image:
-            self._check_channels(1)
-            return msgspec.structs.replace(self, size=None, layout="as_is")
+            self._check_channels(spec.shape[-1] if len(spec.shape) > 1 else 1)
+            window = self._window_of(spec)
+            return msgspec.structs.replace(self, size=None, layout="as_is", window=window)
+        self._window_of(spec)
         layout = spec.image_layout
         height, width, channels = (
             (spec.shape[1], spec.shape[2], spec.shape[3])
@@ -183,6 +200,19 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         self._check_channels(channels)
         color: Color = "gray" if channels == 1 else self.color
         return msgspec.structs.replace(self, size=(height, width), layout=layout, color=color)
+
+    def _window_of(self, spec: TensorSpec) -> int | None:
+        """Return how many steps an input [1, steps, features] takes at a time; None for others."""
+        is_sequence = not spec.is_image and len(spec.shape) == 3
+        window = spec.shape[1] if is_sequence else None
+        if self.window not in (None, window) or (self.hop is not None and window in (None, 1)):
+            name = "hop" if self.window in (None, window) else "window"
+            takes = f"takes windows of {window} steps" if is_sequence else "takes no windows"
+            raise UsageError(
+                f"`preprocess` {name}={getattr(self, name)} does not fit the model's input "
+                f"{spec.name!r} {list(spec.shape)}, which {takes}; leave it out"
+            )
+        return window
 
     def _check_channels(self, channels: int) -> None:
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -257,6 +287,10 @@ def _value(key: str, text: str) -> Any:
             if not 0 <= int(text) <= 255:
                 raise ValueError(text)
             return int(text)
+        if key in ("window", "hop"):
+            if int(text) < 1:
+                raise ValueError(text)
+            return int(text)
         if key == "scale":
             return float(Fraction(text))
         if key in ("mean", "std"):
@@ -267,7 +301,7 @@ def _value(key: str, text: str) -> Any:
     except (ValueError, ArithmeticError) as error:
         raise UsageError(
             f"`preprocess` {key}={text!r} cannot be read; write size=HxW, pad=0..255, "
-            f"scale=1/255, mean=0.485:0.456:0.406, std=… above 0"
+            f"scale=1/255, mean=0.485:0.456:0.406, std=… above 0, hop=STEPS, 1 or more"
         ) from error
     words = {"resize": Resize, "interpolation": Interpolation, "color": Color, "layout": Layout}
     if key not in words:

@@ -11,6 +11,9 @@ IMAGE = TensorSpec("image", (1, 96, 128, 3), "float32")
 PLANES = TensorSpec("planes", (1, 3, 96, 128), "float32")
 GREY = TensorSpec("grey", (1, 96, 128, 1), "float32")
 NUMBERS = TensorSpec("numbers", (1, 28, 28), "float32")
+STEPS = TensorSpec("steps", (1, 7, 4), "float32")
+VECTOR = TensorSpec("vector", (1, 4), "float32")
+ONE_STEP = TensorSpec("step", (1, 1, 4), "float32")
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,15 @@ def test_parse_of_any_text_is_a_preprocess_or_a_usage_error(text):
         assert "\n" not in str(error)
 
 
+def test_for_input_takes_the_window_from_the_model_and_keeps_the_hop():
+    complete = Preprocess.parse("window=7,hop=3,mean=1:2:3:4,std=0.5").for_input(STEPS)
+    assert (complete.window, complete.hop, complete.layout) == (7, 3, "as_is")
+    assert complete.for_input(STEPS) == complete
+    assert Preprocess().for_input(STEPS).window == 7
+    assert Preprocess().for_input(VECTOR).window is None
+    assert Preprocess.parse(complete.as_text()).for_input(STEPS) == complete
+
+
 @pytest.mark.parametrize("preset", [*PRESETS.values(), *KERAS_APPLICATIONS.values()])
 def test_presets_survive_the_bundles_json(preset):
     assert msgspec.json.decode(msgspec.json.encode(preset), type=Preprocess) == preset
@@ -115,6 +127,15 @@ def test_for_input_takes_size_layout_and_grey_from_the_model(spec, expected):
         ("std=1:2", PLANES, "std has 2 values"),
         ("imagenet", GREY, "mean has 3 values"),
         ("imagenet", NUMBERS, "mean has 3 values"),
+        ("std=1:2", STEPS, "std has 2 values; the model's input takes 1 or 4"),
+        (
+            "window=8",
+            STEPS,
+            r"window=8 does not fit .* \[1, 7, 4\], which takes windows of 7 steps",
+        ),
+        ("hop=2", VECTOR, "hop=2 does not fit .* takes no windows"),
+        ("hop=2", IMAGE, "hop=2 does not fit .* takes no windows"),
+        ("hop=2", ONE_STEP, "hop=2 does not fit .* takes windows of 1 step"),
     ],
 )
 def test_for_input_refuses_what_the_model_contradicts(text, spec, says):

@@ -15,7 +15,7 @@ from edgekit.converters.observe import Samples
 from edgekit.converters.sources.graph import checked_inputs
 from edgekit.data import Dataset, Sample
 from edgekit.errors import DataError, ModelError
-from edgekit.runtime.preprocess import Preprocessor
+from edgekit.runtime.preprocess import preprocessors, readings_of
 from edgekit.specs import Preprocess, TensorSpec
 
 
@@ -35,7 +35,8 @@ def subset(data: Dataset, count: int) -> Dataset:
 def synthetic(preprocess: Preprocess, inputs: Sequence[TensorSpec], count: int) -> Dataset:
     """Return `count` seeded samples for models that come without data.
 
-    Pictures are smooth coloured noise; tensors are normally distributed; integers are small.
+    Pictures are smooth coloured noise; tensors are normally distributed once they are preprocessed;
+    integers are small.
     """
 
     def read(index: int) -> Sample:
@@ -43,7 +44,7 @@ def synthetic(preprocess: Preprocess, inputs: Sequence[TensorSpec], count: int) 
         parts = tuple(
             _picture(random, *preprocess.size)
             if preprocess.size is not None and spec is inputs[0]
-            else _tensor(random, spec)
+            else _tensor(random, spec, preprocess if spec is inputs[0] else Preprocess())
             for spec in inputs
         )
         return parts if len(parts) > 1 else parts[0]
@@ -61,10 +62,10 @@ def _picture(random: np.random.Generator, height: int, width: int) -> NDArray[np
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def _tensor(random: np.random.Generator, spec: TensorSpec) -> NDArray[Any]:
+def _tensor(random: np.random.Generator, spec: TensorSpec, preprocess: Preprocess) -> NDArray[Any]:
     if np.dtype(spec.dtype).kind in "iu":
         return random.integers(0, 2, spec.shape[1:]).astype(spec.dtype)
-    return random.standard_normal(spec.shape[1:]).astype(np.float32)
+    return readings_of(preprocess, random.standard_normal(spec.shape[1:]))
 
 
 def model_inputs(
@@ -75,7 +76,7 @@ def model_inputs(
     Raises:
         DataError: samples that the model does not take.
     """
-    preprocessors = [Preprocessor(preprocess, spec) for spec in inputs]
+    prepare = preprocessors(preprocess, inputs)
     for index, sample in enumerate(data):
         parts = sample if isinstance(sample, tuple) else (sample,)
         if len(parts) != len(inputs):
@@ -89,7 +90,7 @@ def model_inputs(
                 f"{advice}"
             )
         buffers = tuple(np.empty(spec.shape, spec.dtype) for spec in inputs)
-        for preprocessor, part, out in zip(preprocessors, parts, buffers, strict=True):
+        for preprocessor, part, out in zip(prepare, parts, buffers, strict=True):
             try:
                 preprocessor(part, out)
             except DataError as error:

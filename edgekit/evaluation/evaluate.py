@@ -16,7 +16,7 @@ from edgekit.evaluation.metrics import Metrics, metrics_for
 from edgekit.evaluation.parity import ParityMeter
 from edgekit.runtime.model import Model, Prediction
 from edgekit.runtime.postprocess import Postprocessor
-from edgekit.runtime.preprocess import Preprocessor
+from edgekit.runtime.preprocess import preprocessors
 from edgekit.specs import Task, TensorSpec, class_count
 
 OnSample = Callable[[int, int], None]
@@ -109,7 +109,7 @@ class ReferenceModel:
     def __init__(self, reference: Reference, model: Model) -> None:
         manifest = model.bundle.manifest
         self._reference = reference
-        self._preprocessors = [Preprocessor(manifest.preprocess, s) for s in reference.inputs]
+        self._preprocessors = preprocessors(manifest.preprocess, reference.inputs)
         self._buffers = [np.empty(s.shape, s.dtype) for s in reference.inputs]
         self._postprocessor = Postprocessor(
             manifest.task,

@@ -19,6 +19,7 @@ from edgekit.errors import UsageError
 from edgekit.profiling.environment import environment
 from edgekit.runtime.camera import Source
 from edgekit.runtime.model import Frame, Model, open_model
+from edgekit.runtime.preprocess import readings_of
 from edgekit.runtime.run import run
 from edgekit.runtime.statistics import Samples, Summary
 from edgekit.runtime.stream import Result
@@ -222,6 +223,7 @@ def golden_frames(model: Model) -> Iterator[Frame]:
             np.asarray(spec.dequantize(array), np.float32)
             for spec, array in zip(model.backend.inputs, sample.inputs, strict=True)
         )
+        real = (readings_of(model.bundle.manifest.preprocess, real[0]), *real[1:])
         kept.append(real if len(real) > 1 else real[0])
     return itertools.cycle(kept)
 

@@ -19,7 +19,7 @@ from edgekit.golden import GoldenSample
 from edgekit.runtime.backends import Backend, default_threads
 from edgekit.runtime.closing import Closing
 from edgekit.runtime.postprocess import Postprocessor, Value, to_json
-from edgekit.runtime.preprocess import Preprocessor
+from edgekit.runtime.preprocess import preprocessors
 from edgekit.specs import TensorSpec
 from edgekit.targets import read_target, target_names
 
@@ -72,7 +72,7 @@ class Model(Closing):
         self.backend = backend
         self.backend_name = backend_name
         manifest = bundle.manifest
-        self._preprocessors = [Preprocessor(manifest.preprocess, s) for s in backend.inputs]
+        self._preprocessors = preprocessors(manifest.preprocess, backend.inputs)
         self._postprocessor = Postprocessor(
             manifest.task,
             manifest.postprocess,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -32,14 +33,16 @@ class Preprocessor:
     ``value - 128`` becomes an XOR in place, after a subtraction where bright pixels are one less
     (-1..1 as int8); one that changes nothing is left out. Float arrays of the input's shape (with
     or without batch dimension) are quantized if need be, else untouched; for NCHW inputs they may
-    have their channels last, as frames do.
+    have their channels last, as frames do. Where the input is no image, floats go through scale,
+    mean and std too: there they are readings, not prepared pixels.
 
     Args:
         preprocess: complete, as `Preprocess.for_input` returns it for the model's first input.
         spec: an input. One that is no image of that size takes arrays of its shape, as they are.
 
     Attributes:
-        table: [256, channels], or [256, 1] for all: the input's value for each pixel value.
+        table: [256, channels or features], or [256, 1] for all: the input's value for each pixel
+            value.
     """
 
     def __init__(self, preprocess: Preprocess, spec: TensorSpec) -> None:
@@ -51,6 +54,8 @@ class Preprocessor:
         self._interpolation = _INTERPOLATION[preprocess.interpolation]
         self.table = _table(preprocess, spec)
         self._channels_last = (*spec.shape[2:], *spec.shape[1:2])
+        self._mean, self._std = (np.array(v) for v in (preprocess.mean, preprocess.std))
+        self._scales_floats = preprocess.layout == "as_is" and not preprocess.leaves_values
         self._step = _step(self.table)
         self._lut = np.ascontiguousarray(self.table[None])
         if self._lut.dtype == np.float16:
@@ -147,7 +152,8 @@ class Preprocessor:
         cv2.LUT(image, table, dst=out.view(table.dtype))
 
     def _scale_elements(self, values: NDArray[np.uint8], out: NDArray[Any]) -> None:
-        out[...] = self.table[:, 0][self._shaped(values)]
+        shaped = self._shaped(values)
+        out[...] = self.table[shaped, np.arange(shaped.shape[-1]) if self.table.shape[1] > 1 else 0]
 
     def _take_tensor(self, values: NDArray[Any], out: NDArray[Any]) -> None:
         integers = values.dtype.kind in "iu" and out.dtype.kind in "iu" and self.spec.scale is None
@@ -163,7 +169,12 @@ class Preprocessor:
             )
         if self.spec.scale is not None and np.isnan(shaped).any():
             raise DataError(f"the model's input {self.spec.name!r} is {out.dtype}; got NaN for it")
-        out[...] = self.spec.quantize(shaped) if values.dtype.kind == "f" else shaped
+        if values.dtype.kind != "f":
+            out[...] = shaped
+        elif self._scales_floats:
+            out[...] = self.spec.quantize((shaped * self.preprocess.scale - self._mean) / self._std)
+        else:
+            out[...] = self.spec.quantize(shaped)
 
     def _shaped(self, values: NDArray[Any]) -> NDArray[Any]:
         if self.preprocess.layout == "nchw" and values.shape[-3:] == self._channels_last:
@@ -177,9 +188,37 @@ class Preprocessor:
         return values.reshape(self.spec.shape)
 
 
+def preprocessors(preprocess: Preprocess, inputs: Sequence[TensorSpec]) -> list[Preprocessor]:
+    """Return a model's preprocessors, one an input.
+
+    All pictures of the first one's size are preprocessed, and of numbers those of the first input:
+    nothing says that a further one has the same features.
+
+    Args:
+        preprocess: complete, as `Preprocess.for_input` returns it for the first input.
+        inputs: of the model.
+    """
+    further = preprocess if preprocess.size is not None else Preprocess(layout="as_is")
+    return [Preprocessor(further if i else preprocess, spec) for i, spec in enumerate(inputs)]
+
+
+def readings_of(preprocess: Preprocess, values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return what is preprocessed to `values`, real model inputs [..., features] that are no image.
+
+    >>> readings_of(Preprocess(mean=(3.0,), std=(2.0,), layout="as_is"), np.zeros(1)).tolist()
+    [3.0]
+    """
+    if preprocess.layout != "as_is" or preprocess.leaves_values or not preprocess.scale:
+        return np.asarray(values, np.float32)
+    scaled = values * np.array(preprocess.std) + np.array(preprocess.mean)
+    return np.asarray(scaled / preprocess.scale, np.float32)
+
+
 def _table(preprocess: Preprocess, spec: TensorSpec) -> NDArray[Any]:
     """Return the model's input value for each pixel value: [256, channels], or [256, 1] for all."""
-    channels = 1 if preprocess.size is None or preprocess.color == "gray" else 3
+    channels = 1 if preprocess.color == "gray" else 3
+    if preprocess.size is None:
+        channels = max(len(preprocess.mean), len(preprocess.std))
     pixels = np.arange(256, dtype=np.float64)[:, None]
     mean, std = (np.broadcast_to(v, channels) for v in (preprocess.mean, preprocess.std))
     table = spec.quantize((pixels * preprocess.scale - mean) / std)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgekit.errors import DataError
 from edgekit.runtime.backends.litert import Backend
-from edgekit.runtime.preprocess import Preprocessor
+from edgekit.runtime.preprocess import Preprocessor, preprocessors, readings_of
 from edgekit.specs import PRESETS, Preprocess, TensorSpec
 
 DTYPES = {
@@ -279,6 +279,32 @@ def test_bytes_for_an_input_that_is_no_image_are_scaled_one_by_one(dtype):
     preprocessor(values, out)
     expected = spec.quantize(values[None] / 255)
     np.testing.assert_allclose(out, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("dtype", ["float32", "int8_unit"])
+@pytest.mark.parametrize("text", ["scale=1/255", "mean=1:20:3,std=0.5:200:4", "mean=7,std=2:3:4"])
+def test_what_is_no_image_is_scaled_feature_by_feature_floats_too(kind, dtype, text):
+    spec = TensorSpec("steps", (1, 5, 3), *DTYPES[dtype])
+    preprocess = Preprocess.parse(text).for_input(spec)
+    values = np.random.default_rng(0).integers(0, 256, (5, 3)).astype(kind)
+    out = np.empty(spec.shape, spec.dtype)
+    Preprocessor(preprocess, spec)(values, out)
+    real = (values * preprocess.scale - np.array(preprocess.mean)) / np.array(preprocess.std)
+    np.testing.assert_allclose(out[0], spec.quantize(real), rtol=1e-6)
+    again = np.empty_like(out)
+    Preprocessor(preprocess, spec)(readings_of(preprocess, real.astype(np.float32)), again)
+    np.testing.assert_allclose(again, out, rtol=1e-4, atol=1e-4)
+
+
+def test_of_numbers_only_the_first_input_is_scaled():
+    first, further = (TensorSpec(name, (1, 2), "float32") for name in "ab")
+    preprocess = Preprocess.parse("mean=1:2,std=10").for_input(first)
+    results = []
+    for prepare in preprocessors(preprocess, (first, further)):
+        results.append(np.empty((1, 2), np.float32))
+        prepare(np.array([11, 22], np.float32), results[-1])
+    assert [result.tolist() for result in results] == [[[1, 2]], [[11, 22]]]
 
 
 @pytest.mark.parametrize(

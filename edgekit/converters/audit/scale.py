@@ -23,7 +23,8 @@ class Scale:
         is_integer = np.dtype(spec.dtype).kind in "iu" and spec.scale is None
         is_coloured = spec.is_image and spec.shape[3 if spec.image_layout == "nhwc" else 1] == 3
         self._judges_bytes = not is_integer and (spec.is_image or not as_they_are)
-        self._judges_floats = not is_integer and (is_coloured or not as_they_are)
+        # Floats that are no picture are preprocessed too: they are not to look like its result.
+        self._judges_floats = spec.is_image and not is_integer and (is_coloured or not as_they_are)
 
     def add(self, index: int, values: NDArray[Any], is_copy: bool) -> None:
         if values.dtype == np.uint8:
