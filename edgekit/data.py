@@ -1,7 +1,7 @@
-"""Calibration and evaluation sets: image folders, `.npz`, `.npy`, arrays and iterables.
+"""Calibration and evaluation sets: image folders, `.npz`, `.npy`, `.csv`, arrays and iterables.
 
-Nothing is ever unpickled. uint8 samples are frames and go through the bundle's preprocessing;
-float samples are model inputs, taken as they are.
+Nothing is ever unpickled. uint8 samples are frames and go through the bundle's preprocessing; of a
+model that takes pictures, float samples are its inputs, taken as they are.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import DataError, EdgeKitError, require
+from edgekit.rows import STANDARD_INPUT, Table, read_table
 
 if TYPE_CHECKING:
     from numpy.lib.npyio import NpzFile
@@ -38,6 +39,7 @@ class Dataset(msgspec.Struct, frozen=True):
         labels: class indices int64 [n], masks [n, h, w], float targets [n, …], or None.
         classes: class names, empty if not known.
         sha256: hash of all samples, for provenance.
+        starts: where samples are steps of sequences: indices of those that begin one, but 0.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Dataset(msgspec.Struct, frozen=True):
     labels: NDArray[Any] | None
     classes: tuple[str, ...]
     sha256: str
+    starts: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return self.count
@@ -83,8 +86,10 @@ def load_data(data: Any) -> Dataset:
 
     Args:
         data: path of an image folder (class sub-folders give labels), of a `.npz` (arrays x and
-            y, or ``FILE.npz::x_name,y_name``) or of a `.npy`; an array [n, …]; a pair (x, y) of
-            arrays; or an iterable of samples. Arrays are RGB.
+            y, or ``FILE.npz::x_name,y_name``), of a `.npy`, or of a `.csv` (steps or samples, one
+            a line; a column ``label``, or that of ``FILE.csv::NAME``, gives labels; ``-`` is
+            standard input); an array [n, …]; a pair (x, y) of arrays; or an iterable of samples.
+            Arrays are RGB.
 
     Raises:
         DataError: missing, damaged, empty, NaN, or of a shape or dtype that cannot be used.
@@ -93,6 +98,8 @@ def load_data(data: Any) -> Dataset:
         return data
     if isinstance(data, str | Path):
         path, _, arrays = str(data).partition("::")
+        if path == STANDARD_INPUT or path.lower().endswith(".csv"):
+            return _from_table(read_table(str(data)))
         return _from_path(Path(path), arrays)
     if isinstance(data, np.ndarray):
         return _from_arrays("the array", data, None, ())
@@ -105,14 +112,19 @@ def load_data(data: Any) -> Dataset:
 
 def _from_path(path: Path, arrays: str) -> Dataset:
     if not path.exists():
-        raise DataError(f"no such data: {path}; expected an image folder, .npz or .npy")
+        raise DataError(f"no such data: {path}; expected an image folder, .npz, .npy or .csv")
     if path.is_dir():
         return _from_folder(path)
     if path.suffix == ".npy":
         return _from_arrays(str(path), _load_npy(path), None, ())
     if path.suffix == ".npz":
         return _from_npz(path, arrays)
-    raise DataError(f"cannot read data from {path}; expected an image folder, .npz or .npy")
+    raise DataError(f"cannot read data from {path}; expected an image folder, .npz, .npy or .csv")
+
+
+def _from_table(table: Table) -> Dataset:
+    data = _from_arrays(table.name, table.x, table.y, table.classes)
+    return msgspec.structs.replace(data, starts=table.starts)
 
 
 def _load_npy(path: Path) -> NDArray[Any]:

@@ -6,6 +6,7 @@ import random
 import struct
 import zipfile
 import zlib
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -238,7 +239,7 @@ def test_an_array_that_says_it_is_larger_than_all_memory_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["no.npz", "no/such/folder", "text.txt", "model.keras"])
 def test_paths_that_hold_no_set_are_refused(tmp_path, name):
     (tmp_path / "text.txt").write_text("words")
-    refused(tmp_path / name, "expected an image folder, .npz or .npy")
+    refused(tmp_path / name, "expected an image folder, .npz, .npy or .csv")
 
 
 @pytest.mark.parametrize("inside", [(), ("notes.txt",), ("cat/notes.txt", "dog/notes.txt")])
@@ -319,3 +320,27 @@ def test_objects_that_make_no_set_are_refused(data, expected):
 def test_set_without_labels_says_how_to_give_them():
     with pytest.raises(DataError, match="has no labels; give an array y beside x"):
         load_data(FRAMES).labelled()
+
+
+def test_a_csv_is_a_set_of_samples_with_labels(tmp_path):
+    path = tmp_path / "set.csv"
+    path.write_text("a,b,label\n1,2,walk\n3,4,run\n\n5,6,walk\n")
+    data = load_data(path)
+    assert [sample.tolist() for sample in data] == [[1, 2], [3, 4], [5, 6]]
+    assert (data.labels.tolist(), data.classes) == ([1, 0, 1], ("run", "walk"))
+    assert (data.name, data.starts) == (str(path), (2,))
+    assert load_data(path).sha256 == data.sha256
+
+
+def test_standard_input_is_a_set(monkeypatch):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"1,2,0\n3,4,1\n")))
+    data = load_data("-::last")
+    assert (len(data), data.labels.tolist(), data.name) == (2, [0, 1], "standard input")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("", "has no steps"), ("1,2\n3,inf\n", "line 2 holds inf")]
+)
+def test_a_csv_that_cannot_be_used_is_refused(tmp_path, text, says):
+    (tmp_path / "set.csv").write_text(text)
+    refused(tmp_path / "set.csv", says)

@@ -17,7 +17,7 @@ PACKAGE = Path(edgekit.__file__).parent
 LAYERS = (
     {"errors"},
     {"specs", "atomic", "plugins"},
-    {"bundle", "data", "golden", "packing", "targets"},
+    {"bundle", "data", "golden", "packing", "rows", "targets"},
     {"runtime", "doctor"},
     {"converters", "evaluation", "profiling", "reports", "demo"},
     {"cli", "__main__"},
