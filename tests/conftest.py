@@ -31,15 +31,20 @@ def shared_data():
 
 
 ASSETS = Path(__file__).parent / "assets"
-LABELS = {"classifier": ("red", "green", "blue", "white"), "segmenter": ("dark", "red", "bright")}
-TASKS = {"classifier": "classification", "segmenter": "segmentation"}
+LABELS = {
+    "classifier": ("red", "green", "blue", "white"),
+    "segmenter": ("dark", "red", "bright"),
+    "echo": (),
+}
+TASKS = {"classifier": "classification", "segmenter": "segmentation", "echo": "regression"}
 
 
 def write_bundle_of(folder, name="classifier", precision="int8", preprocess="raw", frames=True):
     """Write `NAME_PRECISION.edgekit` in `folder` from the models in tests/assets; return its path.
 
     The models take 16x16 RGB 0..255: the classifier tells the colour that fills the frame, the
-    segmenter tells dark, red or bright for each pixel, at half the size.
+    segmenter tells dark, red or bright for each pixel, at half the size. The echo, of fp32 only,
+    takes four steps of two numbers and gives these eight.
     """
     import msgspec
     import numpy as np
@@ -69,7 +74,8 @@ def write_bundle_of(folder, name="classifier", precision="int8", preprocess="raw
             provenance=Provenance(name, "tflite", None, None, {}),
         )
         data = synthetic(complete, backend.inputs, 3)
-        if not frames:
+        frames = frames and complete.size is not None
+        if not frames and complete.size is not None:
             random = np.random.default_rng(0)
             data = msgspec.structs.replace(
                 data, read=lambda i: random.uniform(0, 255, (16, 16, 3)).astype(np.float32)
@@ -82,8 +88,9 @@ def write_bundle_of(folder, name="classifier", precision="int8", preprocess="raw
     files = {
         "model.tflite": model_path.read_bytes(),
         "golden.npz": write_golden(samples),
-        "labels.txt": "".join(f"{label}\n" for label in LABELS[name]).encode(),
     }
+    if LABELS[name]:
+        files["labels.txt"] = "".join(f"{label}\n" for label in LABELS[name]).encode()
     return write_bundle(folder / f"{name}_{precision}.edgekit", manifest, files).path
 
 

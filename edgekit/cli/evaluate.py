@@ -7,13 +7,22 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli._output import BundlePath, Json, print_json, print_table, progress
+from edgekit.cli._output import (
+    BundlePath,
+    Json,
+    print_json,
+    print_table,
+    progress,
+    refuse_standard_input,
+)
 from edgekit.errors import InputError
 
 
 def command(
     bundle: BundlePath,
-    data: Annotated[str, typer.Option(help="Labelled set: image folder, FILE.npz[::X,Y].")],
+    data: Annotated[
+        str, typer.Option(help="Labelled set: image folder, FILE.npz[::X,Y], FILE.csv[::LABELS].")
+    ],
     against: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Compare with the source model too.")
     ] = None,
@@ -27,16 +36,19 @@ def command(
     from edgekit.data import load_data
     from edgekit.evaluation.evaluate import evaluate
     from edgekit.runtime.model import open_model
+    from edgekit.runtime.windows import samples_for
 
     if against is not None and not against.exists():
         raise InputError(f"no such model: {against}")
+    if against is not None:
+        refuse_standard_input(data)
     with progress() as show:
         if against is None:
             with open_model(bundle, backend=backend) as model:
                 result = msgspec.to_builtins(
                     evaluate(
                         model,
-                        load_data(data),
+                        samples_for(model, load_data(data)),
                         lambda done, total: show("evaluating", done, total),
                     )
                 )

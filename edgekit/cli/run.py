@@ -21,7 +21,7 @@ def command(
         typer.Option(
             help="0, /dev/video0, rtsp://…, http://…, tcp://…, udp://…, csi://0, "
             "gstreamer:PIPELINE, FILE.mp4, image, folder, "
-            "quoted glob, test://640x480@30."
+            "quoted glob, test://640x480@30; of steps: FILE.csv, FILE.npz[::X], - (standard input)."
         ),
     ],
     sink: Annotated[

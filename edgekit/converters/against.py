@@ -17,6 +17,7 @@ from edgekit.data import load_data
 from edgekit.evaluation.diagnose import diagnose
 from edgekit.evaluation.evaluate import Evaluation, Reference, compare_with_source
 from edgekit.runtime.model import Model, open_model
+from edgekit.runtime.windows import samples_for
 
 
 def evaluate_against(
@@ -31,6 +32,7 @@ def evaluate_against(
     labelled = load_data(data)
     labelled.labelled()
     with _beside(bundle, model, backend) as (opened, source):
+        labelled = samples_for(opened, labelled)
         comparison = compare_with_source(
             source,
             opened,

@@ -19,6 +19,7 @@ from edgekit.converters.sources.onnx import OnnxSource
 from edgekit.converters.sources.tflite import TfliteSource
 from edgekit.data import Dataset, load_data
 from edgekit.errors import ModelError, UsageError
+from edgekit.runtime.windows import cut
 from edgekit.specs import Preprocess
 
 _CONFIG_LIMIT_BYTES = 64 << 20
@@ -106,7 +107,8 @@ class Job(msgspec.Struct, frozen=True):
             if data is None:
                 continue
             sample = data.read(0)
-            if isinstance(sample, tuple) or sample.dtype != "uint8":
+            is_scaled = self.preprocess.size is None and not self.preprocess.leaves_values
+            if not is_scaled and (isinstance(sample, tuple) or sample.dtype != "uint8"):
                 found.append(f"{data.name} holds model inputs, taken as they are, not preprocessed")
         if self.calibration is None and self.evaluation is None:
             found.append(
@@ -183,6 +185,10 @@ def open_job(
             "first: only that one is preprocessed"
         )
     preprocess = Preprocess.parse(recipe.preprocess or "raw").for_input(source.inputs[0])
+    calibration, evaluation = (
+        None if data is None else cut(data, preprocess, source.inputs[0], source.outputs[0])
+        for data in (calibration, evaluation)
+    )
     labels = _labels(recipe, calibration, evaluation)
     return Job(recipe, source, preprocess, calibration, evaluation, labels)
 

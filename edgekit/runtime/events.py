@@ -49,7 +49,7 @@ class Reset(msgspec.Struct, frozen=True, tag=True):
     """Frames from here on do not continue those before: forget state that runs over frames."""
 
     frame_id: int
-    reason: Literal["source back"]
+    reason: Literal["source back", "end of sequence"]
 
 
 Event = FrameDropped | Gap | SourceLost | SourceBack | Reset

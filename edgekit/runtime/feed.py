@@ -51,23 +51,35 @@ class EveryFrame:
     def __init__(self, camera: Camera) -> None:
         self.camera = camera
         self._next_id = 0
+        self._starts_sequence = False
+        self._held: Frame | None = None  # behind the event that precedes it
 
-    def next(self) -> Frame | FrameDropped | None:
+    def next(self) -> Frame | FrameDropped | Reset | None:
+        if self._held is not None:
+            frame, self._held = self._held, None
+            return frame
         started_ns = time.monotonic_ns()
         captured_ns = self.camera.grab()
         if captured_ns is None:
             return None
+        self._starts_sequence |= getattr(self.camera, "starts_sequence", False)
         frame_id = self._next_id
         self._next_id += 1
         try:
             image = self.camera.retrieve()
         except DataError as error:
             return FrameDropped(frame_id, "undecodable", str(error))
-        return Frame(frame_id, captured_ns, image, time.monotonic_ns() - started_ns)
+        frame = Frame(frame_id, captured_ns, image, time.monotonic_ns() - started_ns)
+        starts, self._starts_sequence = self._starts_sequence, False
+        if starts and frame_id:  # before the first frame there is nothing to forget
+            self._held = frame
+            return Reset(frame_id, "end of sequence")
+        return frame
 
     def close(self) -> list[Event]:
         self.camera.close()
-        return []
+        held, self._held = self._held, None
+        return [FrameDropped(held.frame_id, "interrupted")] if held is not None else []
 
 
 class LatestFrame:
@@ -153,7 +165,7 @@ class LatestFrame:
             return self._open_again()
         if frame is None:
             return False
-        if isinstance(frame, FrameDropped):
+        if isinstance(frame, FrameDropped | Reset):
             with self._news:
                 self._tell(frame)
             return True

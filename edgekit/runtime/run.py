@@ -15,7 +15,7 @@ from edgekit.errors import DataError, UsageError
 from edgekit.runtime.camera import Source, Timeouts, open_camera
 from edgekit.runtime.events import Event, FrameDropped, OnEvent
 from edgekit.runtime.model import Model
-from edgekit.runtime.sinks import Sink, kind_of, open_sink
+from edgekit.runtime.sinks import Sink, check_pictures, kind_of, open_sink
 from edgekit.runtime.statistics import Samples, Summary
 from edgekit.runtime.stream import Result, stream_camera
 
@@ -70,6 +70,7 @@ def run(
     camera = open_camera(source, timeouts)
     with ExitStack() as stack:
         try:
+            check_pictures(camera, sinks)
             opened = [_opened(uri, camera.rate_hz, stack) for uri in sinks]
         except BaseException:
             camera.close()
@@ -116,7 +117,8 @@ def check_sinks(source: Source, sinks: Sequence[str], *others: str | None) -> No
     """
     for uri in sinks:
         kind_of(uri)
-    paths = [Path(str(p)).resolve() for p in (source, *sinks, *others) if p not in (None, "-")]
+    named = [source] if isinstance(source, str | Path) else []
+    paths = [Path(str(p)).resolve() for p in (*named, *sinks, *others) if p not in (None, "-")]
     twice = next((path for path in paths if paths.count(path) > 1), None)
     if twice is not None:
         raise UsageError(f"{twice} is named twice among source and outputs; it would be lost")

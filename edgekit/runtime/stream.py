@@ -14,6 +14,7 @@ from edgekit.runtime.camera import Camera, Source, Timeouts, open_camera
 from edgekit.runtime.events import FrameDropped, OnEvent
 from edgekit.runtime.feed import POLICIES, EveryFrame, Feed, Frame, LatestFrame
 from edgekit.runtime.model import Model
+from edgekit.runtime.windows import camera_for
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -24,7 +25,8 @@ class Result(msgspec.Struct, frozen=True):
         captured_ns: when it was captured, `time.monotonic_ns`.
         age_ms: time from capture to this result.
         value: the model's decoded prediction, or what the callable returned.
-        frame: the picture, uint8 BGR [h, w, 3].
+        frame: the picture, uint8 BGR [h, w, 3]; of a source of numbers what the model got, before
+            scaling: a window [steps, features] or a step [features].
         stages_ns: time spent on it, by stage: capture, preprocess, infer, postprocess.
     """
 
@@ -86,13 +88,14 @@ def stream_camera(
     """Like `stream`, on an open camera, which it closes; `source` opens it again if it is lost."""
     limits = timeouts or Timeouts()
     tell = on_event or (lambda event: None)
+    camera = camera_for(model, camera)
     feed: Feed
     if (policy or ("latest" if camera.live else "every")) == "every":
         feed = EveryFrame(camera)
     else:
         # The camera's own time-out comes first; this one is for drivers that have none.
         stall_s = limits.read_s + 0.5
-        feed = LatestFrame(camera, lambda: open_camera(source, limits), stall_s)
+        feed = LatestFrame(camera, lambda: camera_for(model, open_camera(source, limits)), stall_s)
     try:
         yield from _results(feed, model, tell, max_frames)
     finally:

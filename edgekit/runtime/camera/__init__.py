@@ -1,7 +1,7 @@
 """Where frames come from, one file a kind of source; `open_camera` chooses by URI.
 
 A module here has a class `Camera(uri, timeouts)` as below; its file name is the URI's scheme.
-Paths without a scheme go to `images`, `file` or `v4l2`.
+Paths without a scheme go to `images`, `file`, `csv`, `npz` or `v4l2`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from edgekit import plugins
 from edgekit.data import IMAGE_SUFFIXES
 from edgekit.errors import UsageError
+from edgekit.rows import STANDARD_INPUT
 
 _DAY_S = 86400
 _ALIASES = {"https": "http", "rtsps": "rtsp"}
+_BY_SUFFIX = {".csv": "csv", ".npz": "npz", ".npy": "npz"}
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -43,16 +45,20 @@ class Camera(Protocol):
 
     Attributes:
         live: frames pass whether they are taken or not (a camera, not a file).
-        description: what it is, for people; without passwords.
         rate_hz: nominal frame rate, or None if not known.
 
     A camera may have ``inter_coded = True``: its frames come out of a decoder as of h264, which
-    repeats what stays (`edgekit.runtime.freshness`).
+    repeats what stays (`edgekit.runtime.freshness`). A source of numbers may have two more:
+    ``starts_sequence``, whether the grabbed step does not continue the one before, and
+    ``gives_pictures``, False where nothing can be drawn on.
     """
 
     live: bool
-    description: str
     rate_hz: float | None
+
+    @property
+    def description(self) -> str:
+        """What it is, for people; without passwords."""
 
     def grab(self) -> int | None:
         """Go to the next frame, without decoding it where the API allows.
@@ -84,8 +90,10 @@ def open_camera(source: Source, timeouts: Timeouts | None = None) -> Camera:
     Args:
         source: ``0``, ``/dev/video0``, ``v4l2:///dev/video0``, ``rtsp://…``, ``http://…``,
             ``tcp://…``, ``udp://…``, ``csi://0``, ``gstreamer:PIPELINE``, ``test://640x480@30``,
-            a video file, an image, a folder or glob of images, or an iterable of frames. URIs take
-            options, like ``v4l2:///dev/video0?width=1280&rotate=180``: see docs/cameras.md.
+            a video file, an image, a folder or glob of images; steps of sequences as ``FILE.csv``,
+            ``FILE.npz[::ARRAY]``, ``FILE.npy`` or ``-`` (standard input); or an iterable of frames
+            or steps. URIs take options, like ``v4l2:///dev/video0?width=1280&rotate=180``: see
+            docs/cameras.md.
         timeouts: for sources that can hang.
 
     Raises:
@@ -128,6 +136,9 @@ def _kind(uri: str) -> str:
         return kind
     if re.match(r"\d+(\?[a-z]+=|$)|/dev/(video|v4l/)", uri):
         return "v4l2"
+    path = Path(uri.partition("::")[0])
+    if uri.partition("::")[0] == STANDARD_INPUT or path.suffix.lower() in _BY_SUFFIX:
+        return _BY_SUFFIX.get(path.suffix.lower(), "csv")
     path = Path(uri)
     if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
         return "images"

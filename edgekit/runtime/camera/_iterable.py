@@ -1,4 +1,4 @@
-"""Frames from Python: any iterable of arrays."""
+"""Frames or steps from Python: any iterable of arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 
 class Camera:
-    """Every item of an iterable: uint8 BGR frames, or float model inputs."""
+    """Every item of an iterable: uint8 BGR frames, float model inputs, or steps of a sequence.
+
+    None between two steps ends a sequence.
+    """
 
     live = False
     rate_hz: float | None = None
@@ -18,13 +21,16 @@ class Camera:
 
     def __init__(self, frames: Iterable[Any]) -> None:
         self._frames: Iterator[Any] = iter(frames)
+        self.starts_sequence = False
 
     def grab(self) -> int | None:
-        try:
-            self._frame = next(self._frames)
-        except StopIteration:
-            return None
-        return time.monotonic_ns()
+        self.starts_sequence = False
+        for frame in self._frames:
+            if frame is not None:
+                self._frame = frame
+                return time.monotonic_ns()
+            self.starts_sequence = True
+        return None
 
     def retrieve(self) -> NDArray[Any]:
         frame: NDArray[Any] = self._frame

@@ -5,13 +5,14 @@ A module here has a class `Sink(uri, rate_hz)` as below.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from edgekit import plugins
 from edgekit.bundle import refuse_inside
 from edgekit.errors import UsageError
-from edgekit.runtime.camera import without_secrets
+from edgekit.runtime.camera import Camera, without_secrets
 from edgekit.runtime.stream import Result
 
 _BY_SUFFIX = {
@@ -21,7 +22,10 @@ _BY_SUFFIX = {
 
 
 class Sink(Protocol):
-    """Takes results in order; opening it is making it."""
+    """Takes results in order; opening it is making it.
+
+    One that draws on pictures has ``needs_pictures = True``.
+    """
 
     def write(self, result: Result) -> None:
         """Take one result; `OutputError` if it cannot be kept."""
@@ -47,6 +51,18 @@ def open_sink(uri: str, rate_hz: float | None = None) -> Sink:
         refuse_inside(Path(uri) / "picture" if kind == "images" else Path(uri))
     sink: Sink = plugins.load("sink", kind).Sink(uri, rate_hz)
     return sink
+
+
+def check_pictures(camera: Camera, sinks: Sequence[str]) -> None:
+    """Raise `UsageError` for a sink that draws on pictures where `camera` gives numbers."""
+    if getattr(camera, "gives_pictures", True):
+        return
+    for uri in sinks:
+        if getattr(plugins.load("sink", kind_of(uri)).Sink, "needs_pictures", False):
+            raise UsageError(
+                f"`sink` {without_secrets(uri)!r} draws on pictures, and {camera.description} "
+                "gives numbers; write the results to FILE.jsonl or - (standard output)"
+            )
 
 
 def kind_of(uri: str) -> str:

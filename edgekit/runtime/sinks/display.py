@@ -16,6 +16,8 @@ _TITLE = "EdgeKit"
 class Sink:
     """Shows each result in a window."""
 
+    needs_pictures = True
+
     def __init__(self, uri: str, rate_hz: float | None) -> None:
         if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise EnvironmentLacks(

@@ -15,6 +15,8 @@ from edgekit.runtime.stream import Result
 class Sink:
     """Writes `000042.jpg` for frame 42; the folder is made if it is not there."""
 
+    needs_pictures = True
+
     def __init__(self, uri: str, rate_hz: float | None) -> None:
         self._folder = Path(uri.removeprefix("images://"))
         with output_errors(self._folder):

@@ -19,6 +19,8 @@ class Sink:
     The size is the first frame's; later frames of another size are resized.
     """
 
+    needs_pictures = True
+
     def __init__(self, uri: str, rate_hz: float | None) -> None:
         self._path = Path(uri.removeprefix("video://"))
         self._partial = self._path.with_name(f".{secrets.token_hex(4)}.{self._path.name}")
