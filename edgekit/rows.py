@@ -247,7 +247,10 @@ def _as_labels(labels: Sequence[str]) -> tuple[NDArray[Any], tuple[str, ...]]:
 def _open(path: str) -> BinaryIO:
     if path == STANDARD_INPUT:
         if sys.stdin is None:
-            raise DataError("standard input is closed; pipe one step a line into it")
+            raise DataError(
+                "standard input cannot be read: it is closed, or this work has a process of its "
+                "own, as conversions have; write the steps to FILE.csv"
+            )
         return sys.stdin.buffer
     try:
         return Path(path).open("rb")

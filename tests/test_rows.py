@@ -171,7 +171,7 @@ def test_standard_input_is_read_line_by_line_and_stays_open(monkeypatch):
 
 def test_a_standard_input_that_is_closed_is_said(monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(DataError, match="standard input is closed"):
+    with pytest.raises(DataError, match="standard input cannot be read: it is closed"):
         RowReader("-")
 
 

@@ -20,7 +20,6 @@ from rich.table import Table
 from edgekit.atomic import write_file
 from edgekit.bundle import refuse_inside
 from edgekit.cli import printable
-from edgekit.errors import UsageError
 
 _LEAST_PAUSE_S = 0.1
 
@@ -72,16 +71,6 @@ def print_table(
         table.add_row(*(escape(printable(cell)) for cell in row))
     console.print(f"[bold]{escape(printable(title))}[/bold]", soft_wrap=True)
     console.print(table)
-
-
-def refuse_standard_input(*sets: str | None) -> None:
-    """Raise `UsageError` for a set that a process of its own would have to read from here."""
-    for data in sets:
-        if data is not None and data.partition("::")[0] == "-":
-            raise UsageError(
-                f"`data` {data}: a trained model is opened in a process of its own, which has "
-                "another standard input; write the set to a file: FILE.csv"
-            )
 
 
 def note(message: str) -> None:

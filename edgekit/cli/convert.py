@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from edgekit.cli._output import Json, note, print_json, print_table, progress, refuse_standard_input
+from edgekit.cli._output import Json, note, print_json, print_table, progress
 from edgekit.converters.isolated import run_isolated
 from edgekit.converters.recipe import parse_shape, parse_steps, read_recipe, recipe_of
 from edgekit.errors import CheckFailed, InputError, UsageError
@@ -107,7 +107,6 @@ def command(
     }
     settings |= {name: value for name, value in given.items() if value is not None}
     complete = recipe_of(settings).check()
-    refuse_standard_input(complete.data, complete.eval_data)
     if not model.exists():
         raise InputError(
             f"no such model: {model}; expected .keras, .h5, a SavedModel folder, .tflite or .onnx"

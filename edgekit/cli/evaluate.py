@@ -13,7 +13,6 @@ from edgekit.cli._output import (
     print_json,
     print_table,
     progress,
-    refuse_standard_input,
 )
 from edgekit.errors import InputError
 
@@ -40,8 +39,6 @@ def command(
 
     if against is not None and not against.exists():
         raise InputError(f"no such model: {against}")
-    if against is not None:
-        refuse_standard_input(data)
     with progress() as show:
         if against is None:
             with open_model(bundle, backend=backend) as model:

@@ -126,6 +126,7 @@ def serve(job: dict[str, Any]) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
         if os.getppid() != job["parent"]:  # killed before that took effect
             sys.exit(70)
+    sys.stdin = None  # it held the job: nothing else is to be read there
     with os.fdopen(job["pipe"], "w", encoding="utf-8") as pipe:
 
         def say(**message: Any) -> None:

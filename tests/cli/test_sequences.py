@@ -1,0 +1,136 @@
+"""Recordings on the command line: from a text to a bundle and through it."""
+
+import json
+import subprocess
+import sys
+
+import msgspec
+import numpy as np
+import pytest
+
+import edgekit
+from edgekit.bundle import MANIFEST, read_bundle
+from edgekit.cli import main
+
+
+@pytest.fixture
+def echo(make_bundle):
+    """A bundle that takes windows of four steps of two numbers, every second step."""
+    return make_bundle(name="echo", precision="fp32", preprocess="hop=2")
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """Nine steps of two numbers, with a target."""
+    path = tmp_path / "steps.csv"
+    lines = [f"{i},{i + 0.5},{i}.25" for i in range(9)]
+    path.write_text("\n".join(["x,y,label", *lines]) + "\n")
+    return path
+
+
+def test_a_pipe_of_steps_into_lines_of_results(echo):
+    done = subprocess.run(
+        [sys.executable, "-m", "edgekit", "run", echo, "--source", "-", "--sink", "-"],
+        input="".join(f"{i},{-i}\n" for i in range(6)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    values = [json.loads(line)["value"] for line in done.stdout.splitlines()]
+    assert values == [[0, 0, 1, -1, 2, -2, 3, -3], [2, -2, 3, -3, 4, -4, 5, -5]]
+    assert "standard input" in done.stderr
+
+
+def test_a_header_is_said_and_labels_are_left_out(echo, recording, capsys):
+    assert main(["run", str(echo), "--source", str(recording)]) == 0
+    assert "steps.csv (header: x, y, label)" in capsys.readouterr().out
+
+
+def test_profile_takes_the_same_text(echo, recording, tmp_path):
+    out = tmp_path / "out.json"
+    assert main(["profile", str(echo), "--source", str(recording), "--json", str(out)]) == 0
+    assert json.loads(out.read_text())["profiles"][0]["runs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1,2\n3\n", "line 2 has 1 columns; the lines before it have 2"),
+        ("1,2\n3,nan\n", "line 2 holds nan; expected finite numbers"),
+        ("1,2,3\n" * 9, "gives [3]; the model takes [4, 2], or steps of 2 numbers; if a column"),
+        ("1,2\n" * 3, "has 3 steps; the model takes windows of 4: give longer ones"),
+        ("", "gave no frame"),
+        (None, "no such file"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["run", "profile"])
+def test_a_text_that_cannot_be_used_is_one_line_and_2(echo, tmp_path, capsys, verb, text, says):
+    path = tmp_path / "bad.csv"
+    if text is not None:
+        path.write_text(text)
+    assert main([verb, str(echo), "--source", str(path)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("edgekit: ")
+    assert "bad.csv" in line
+    assert says in line
+
+
+def test_a_bundle_of_before_windows_opens_and_has_them(echo, recording):
+    manifest = json.loads((echo / MANIFEST).read_text())
+    for name in ("window", "hop"):
+        del manifest["preprocess"][name]
+    (echo / MANIFEST).write_text(json.dumps(manifest))
+    with edgekit.open(echo) as model:
+        assert [r.value[0] for r in edgekit.stream(str(recording), model)] == [0, 4]
+
+
+def test_a_window_that_is_not_the_models_is_refused(echo, capsys):
+    manifest = json.loads((echo / MANIFEST).read_text())
+    manifest["preprocess"]["window"] = 5
+    (echo / MANIFEST).write_text(json.dumps(manifest))
+    assert main(["inspect", str(echo)]) == 2
+    assert "window=5 does not fit the model's input" in capsys.readouterr().err
+
+
+@pytest.mark.convert
+def test_a_model_of_windows_from_a_text_to_a_bundle(tmp_path, capsys):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Conv1D(4, 2, activation="relu"), keras.layers.Flatten()]
+    model = keras.Sequential([keras.Input((4, 2)), *layers, keras.layers.Dense(2)])
+    readings = np.random.default_rng(0).normal(0, 1, (160, 2)) * [5, 500] + [0, 1000]
+    lines = [f"{a:.3f},{b:.3f},{'walk' if a > 0 else 'rest'}" for a, b in readings]
+    lines.insert(81, "")
+    (tmp_path / "set.csv").write_text("\n".join(["a,b,label", *lines]))
+    path, data = tmp_path / "out.edgekit", str(tmp_path / "set.csv")
+    bundle = edgekit.convert(
+        model,
+        path,
+        precision="int8",
+        data=data,
+        eval_data=data,
+        preprocess="mean=0:1000,std=5:500,hop=1",
+    )
+    assert bundle.labels == ("rest", "walk")
+    assert bundle.manifest.accuracy.n == 154  # of two sequences of 80 steps
+    assert bundle.manifest.parity.snr_db > 20
+    assert msgspec.structs.asdict(bundle.manifest.preprocess)["hop"] == 1
+    x = ((readings[:4] - [0, 1000]) / [5, 500]).astype(np.float32)
+    expected = model.predict(x[None], verbose=0)[0]
+    with edgekit.open(read_bundle(path)) as opened:
+        first = next(iter(edgekit.stream(readings.astype(np.float32), opened)))
+        found = opened(readings[:4].astype(np.float32)).raw[0]
+    assert first.value[0].label == ("rest", "walk")[int(np.argmax(expected))]
+    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max() + 0.05
+    assert main(["evaluate", str(path), "--data", data]) == 0
+    assert "n = 154" in capsys.readouterr().out
+
+
+@pytest.mark.convert
+def test_a_conversion_cannot_read_standard_input(tmp_path, capsys):
+    (tmp_path / "model.keras").write_bytes(b"never opened")
+    out = str(tmp_path / "out.edgekit")
+    arguments = ["convert", str(tmp_path / "model.keras"), "-o", out, "--data", "-"]
+    assert main([*arguments, "--precision", "int8"]) == 2
+    assert "standard input cannot be read" in capsys.readouterr().err
