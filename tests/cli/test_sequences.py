@@ -1,8 +1,13 @@
 """Recordings on the command line: from a text to a bundle and through it."""
 
+import io
 import json
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -90,6 +95,31 @@ def test_a_window_that_is_not_the_models_is_refused(echo, capsys):
     (echo / MANIFEST).write_text(json.dumps(manifest))
     assert main(["inspect", str(echo)]) == 2
     assert "window=5 does not fit the model's input" in capsys.readouterr().err
+
+
+def test_the_examples_of_the_page_run(echo, tmp_path, monkeypatch, capsys):
+    """But for those that convert or need labels, which the next test does."""
+    page = (Path(__file__).parents[2] / "docs" / "sequences.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    echo.rename("activity.edgekit")
+    readings = np.arange(18, dtype=np.float32).reshape(9, 2)
+    np.savez("recordings.npz", x=readings[None])
+    np.savetxt("steps.csv", readings, delimiter=",", header="x,y", comments="")
+    lines = re.findall(r"^edgekit ((?:run|profile) .*)", page, re.M)
+    assert len(lines) == 3
+    for line in lines:
+        assert main(shlex.split(line)) == 0, line
+        if "results.jsonl" in line:
+            assert len(Path("results.jsonl").read_text().splitlines()) == 3
+    piped = re.search(r"\| edgekit (run .*)", page)[1]
+    rows = SimpleNamespace(buffer=io.BytesIO(Path("steps.csv").read_bytes()))
+    monkeypatch.setattr("sys.stdin", rows)
+    assert main(shlex.split(piped.replace("--sink -", "--sink piped.jsonl"))) == 0
+    assert len(Path("piped.jsonl").read_text().splitlines()) == 3
+    capsys.readouterr()
+    program = re.search(r"^```python\n(.*?)^```", page, re.M | re.S)[1]
+    exec(program, {"read_sensor": lambda: iter(readings)})
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["0", "1", "2"]
 
 
 @pytest.mark.convert

@@ -229,6 +229,13 @@ def test_a_set_of_windows_or_pictures_is_not_cut():
     assert cut(once, complete(1), SPEC, VECTOR) is once
 
 
+def test_recordings_of_different_lengths_from_python():
+    recordings = [steps(4), steps(9), steps(2), steps(6)]
+    data = cut(load_data(recordings), complete(2), SPEC, VECTOR)
+    expected = [window for r in recordings for window in windows_of(r, LENGTH, 2)]
+    np.testing.assert_array_equal(list(data), expected)
+
+
 def test_sets_that_cannot_be_cut_are_refused():
     with pytest.raises(DataError, match="longest sequence of the array has 3 steps"):
         cut(load_data(steps(3)), complete(), SPEC, VECTOR)
