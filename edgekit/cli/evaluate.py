@@ -35,7 +35,7 @@ def command(
     from edgekit.data import load_data
     from edgekit.evaluation.evaluate import evaluate
     from edgekit.runtime.model import open_model
-    from edgekit.runtime.windows import samples_for
+    from edgekit.runtime.recordings import samples_for
 
     if against is not None and not against.exists():
         raise InputError(f"no such model: {against}")

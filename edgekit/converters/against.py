@@ -17,7 +17,7 @@ from edgekit.data import load_data
 from edgekit.evaluation.diagnose import diagnose
 from edgekit.evaluation.evaluate import Evaluation, Reference, compare_with_source
 from edgekit.runtime.model import Model, open_model
-from edgekit.runtime.windows import samples_for
+from edgekit.runtime.recordings import samples_for
 
 
 def evaluate_against(

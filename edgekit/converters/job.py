@@ -19,7 +19,7 @@ from edgekit.converters.sources.onnx import OnnxSource
 from edgekit.converters.sources.tflite import TfliteSource
 from edgekit.data import Dataset, load_data
 from edgekit.errors import ModelError, UsageError
-from edgekit.runtime.windows import cut
+from edgekit.runtime.recordings import cut
 from edgekit.specs import Preprocess
 
 _CONFIG_LIMIT_BYTES = 64 << 20

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.data import Dataset
 from edgekit.errors import DataError
 from edgekit.rows import LAST
 from edgekit.runtime.camera import Camera
 from edgekit.runtime.model import Model
-from edgekit.specs import Preprocess, TensorSpec
+from edgekit.specs import TensorSpec
 
 _GAP_PERIODS = 2.5  # as live frames have it
 
@@ -194,73 +191,6 @@ def camera_for(model: Any, camera: Camera) -> Camera:
     if preprocess.layout != "as_is" or len(spec.shape) not in (2, 3):
         return camera
     return SequenceCamera(camera, spec, preprocess.hop)
-
-
-def samples_for(model: Model, data: Dataset) -> Dataset:
-    """Return `data` as samples of an opened bundle; see `cut`."""
-    preprocess = model.bundle.manifest.preprocess.for_input(model.backend.inputs[0])
-    return cut(data, preprocess, model.backend.inputs[0], model.backend.outputs[0])
-
-
-def cut(data: Dataset, preprocess: Preprocess, spec: TensorSpec, output: TensorSpec) -> Dataset:
-    """Return `data` with its recordings cut into the windows that a model takes.
-
-    Samples [features] are the steps of one recording, or of several where `data` says so; samples
-    [steps, features] are recordings of their own. A set whose samples are windows already, or of
-    another form, comes back as it is. The label of a window is that of its last step, or that of
-    the recording; a model that answers each step gets all labels of the window.
-
-    Args:
-        data: the set.
-        preprocess: complete, with window and hop.
-        spec: the model's first input.
-        output: its first output.
-
-    Raises:
-        DataError: all recordings are shorter than a window, or steps have other features.
-    """
-    length, features = preprocess.window, spec.shape[-1]
-    first = data.read(0)
-    if length is None or isinstance(first, tuple):
-        return data
-    # Of recordings one may be as long as a window by chance.
-    if all(is_same(np.shape(sample), spec.shape) for sample in data):
-        return data
-    recording = as_steps(first, features)
-    if recording is None:
-        raise wrong_form(data.name, first, spec)
-    has_steps = len(recording) == 1
-    if has_steps:
-        bounds = [0, *data.starts, len(data)]
-        recordings = [(0, start, stop) for start, stop in itertools.pairwise(bounds)]
-    else:
-        recordings = [(index, 0, len(sample)) for index, sample in enumerate(data)]
-    places = [
-        (index, at)
-        for index, start, stop in recordings
-        for at in range(start, stop - length + 1, preprocess.hop or length)
-    ]
-    if not places:
-        raise too_short(data.name, max(stop - start for _, start, stop in recordings), length)
-
-    def read(number: int) -> NDArray[Any]:
-        index, at = places[number]
-        if has_steps:
-            steps = [np.reshape(data.read(step), features) for step in range(at, at + length)]
-            return np.stack(steps)
-        whole: NDArray[Any] = np.reshape(data.read(index), (-1, features))
-        return whole[at : at + length]
-
-    labels = None
-    if data.labels is not None:
-        of_steps = data.labels[None] if has_steps else data.labels
-        if not has_steps and (of_steps.ndim < 2 or of_steps.shape[1] != len(recording)):
-            labels = of_steps[[index for index, _ in places]]
-        elif len(output.shape) == 3 and output.shape[1] == length:
-            labels = np.stack([of_steps[index, at : at + length] for index, at in places])
-        else:
-            labels = np.stack([of_steps[index, at + length - 1] for index, at in places])
-    return msgspec.structs.replace(data, count=len(places), read=read, labels=labels, starts=())
 
 
 def as_steps(values: NDArray[Any], features: int) -> NDArray[Any] | None:

@@ -15,8 +15,9 @@ from edgekit.data import load_data
 from edgekit.errors import DataError, UsageError
 from edgekit.runtime.camera import open_camera
 from edgekit.runtime.events import FrameDropped, Reset
+from edgekit.runtime.recordings import cut
 from edgekit.runtime.run import run
-from edgekit.runtime.windows import SequenceCamera, Windows, cut
+from edgekit.runtime.windows import SequenceCamera, Windows
 from edgekit.specs import Preprocess, TensorSpec
 
 LENGTH, FEATURES = 4, 2
@@ -224,7 +225,9 @@ def test_a_set_of_windows_or_pictures_is_not_cut():
     whole = load_data((np.stack([steps(4)] * 3), np.arange(3)))
     assert cut(whole, complete(1), SPEC, VECTOR) is whole
     pictures = load_data(np.zeros((2, 4, 4, 3), np.uint8))
-    assert cut(pictures, Preprocess(), SPEC, VECTOR) is pictures
+    assert cut(pictures, Preprocess(), TensorSpec("x", (1, 4, 4, 3), "float32"), VECTOR) is pictures
+    with pytest.raises(DataError, match=r"gives \[4, 4, 3\]; the model takes \[4, 2\]"):
+        cut(pictures, complete(), SPEC, VECTOR)
     once = cut(load_data(steps(9)), complete(1), SPEC, VECTOR)
     assert cut(once, complete(1), SPEC, VECTOR) is once
 
