@@ -17,6 +17,8 @@ from edgekit import atomic, errors
 from edgekit.errors import UsageError
 from edgekit.reports import axis, plots
 from edgekit.reports.confusion import MOST_CELLS, Confusion, heat_map
+from edgekit.reports.curves import plot_curves
+from edgekit.reports.spans import Span, plot_spans
 from edgekit.reports.svg import Drawing
 
 Verdict = Literal["pass", "fail", "warn", "info"]
@@ -93,6 +95,34 @@ class Series(_Section, frozen=True, kw_only=True):
     is_whole: bool = False
 
 
+class Curve(msgspec.Struct, frozen=True):
+    """A line through points (x, y); NaN lifts the pen. `rank` says how it looks.
+
+    0 is the line that the plot is about, 1 what it is compared with, 2 the background.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    rank: Literal[0, 1, 2] = 0
+
+
+class Curves(_Section, frozen=True, kw_only=True):
+    """Lines on common axes, with a legend of those that have a name."""
+
+    curves: Sequence[Curve]
+    x_name: str = ""
+    y_name: str = ""
+    is_square: bool = False
+
+
+class Spans(_Section, frozen=True, kw_only=True):
+    """A bar of 0..1 with its interval for each row and each of `series`; None: not defined."""
+
+    series: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Span | None]]]
+
+
 class Matrix(_Section, frozen=True, kw_only=True):
     """A confusion matrix: counts [true class][predicted class]."""
 
@@ -108,12 +138,16 @@ class Picture(msgspec.Struct, frozen=True):
 
 
 class Pictures(_Section, frozen=True, kw_only=True):
-    """Pictures side by side. Beyond 1 MB a report, the rest is counted."""
+    """Pictures side by side, `small` ones five in a row.
+
+    Beyond 1 MB a report, the rest is counted.
+    """
 
     pictures: Sequence[Picture]
+    small: bool = False
 
 
-Section = Text | Table | Histogram | Bars | Series | Matrix | Pictures
+Section = Text | Table | Histogram | Bars | Series | Curves | Spans | Matrix | Pictures
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +227,7 @@ class _View(NamedTuple):
     matrix: Sequence[Mapping[str, Any]] = ()
     table: _Table | None = None
     pictures: Sequence[tuple[str, str]] = ()
+    small: bool = False
     notes: Sequence[str] = ()
 
 
@@ -206,7 +241,9 @@ def _views(sections: Sequence[Section]) -> Iterator[_View]:
         yield view._replace(notes=[*view.notes, section.note] if section.note else view.notes)
 
 
-def _view(section: Text | Table | Histogram | Bars | Series | Matrix) -> _View:
+def _view(
+    section: Text | Table | Histogram | Bars | Series | Curves | Spans | Matrix,
+) -> _View:
     """Return all of `section` but its note."""
     match section:
         case Text(title=title, text=text):
@@ -221,6 +258,11 @@ def _view(section: Text | Table | Histogram | Bars | Series | Matrix) -> _View:
             whole = section.is_whole
             drawing = plots.series(title, values, unit, index, section.names, marks, whole)
             return _drawn(title, drawing)
+        case Curves(title=title, x_name=x_name, y_name=y_name):
+            lines = [(c.name, c.x, c.y, c.rank) for c in section.curves]
+            return _drawn(title, plot_curves(title, lines, x_name, y_name, section.is_square))
+        case Spans(title=title):
+            return _drawn(title, plot_spans(title, section.series, section.rows))
         case Matrix():
             return _matrix(section)
 
@@ -266,7 +308,8 @@ def _pictures(section: Pictures, bytes_left: int) -> tuple[_View, int]:
         shown.append((f"data:{kind};base64,{encoded}", picture.caption))
     rest = len(section.pictures) - len(shown)
     notes = [f"{rest:,} more pictures are left out to keep this page small."] if rest else []
-    return _View(section.title, pictures=shown, notes=notes), bytes_left
+    view = _View(section.title, pictures=shown, small=section.small, notes=notes)
+    return view, bytes_left
 
 
 def _image_type(picture: Picture) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.reports.axis import Axis, axis, column, number, round_step, rounded_axis, with_unit
+from edgekit.reports.curves import curve_path
 from edgekit.reports.svg import HEIGHT, LABEL_ROW_PX, Drawing, Svg, percent, place_marks
 
 _MOST_BINS = 60
@@ -142,7 +143,7 @@ def series(
     svg.x_axis(across, top + HEIGHT, index)
     frame = svg.add("svg", x=0, y=top, width="100%", height=HEIGHT, preserveAspectRatio="none")
     frame.set("viewBox", f"0 0 1000 {HEIGHT}")
-    svg.add("path", frame, class_="curve", d=_curve(*thin(values), across, up))
+    svg.add("path", frame, class_="curve", d=curve_path(*thin(values), across, up))
     svg.marks(placed, top)
     _name_values(svg, values, names, unit, across, top)
     outside = _outside(numbers, (up.low, up.high), unit, "they are drawn at the edge")
@@ -201,21 +202,6 @@ def _draw_bars(svg: Svg, bins: Bins, across: Axis, up: Axis, top: int, unit: str
         interval = with_unit(f"{number(float(left))}…{number(float(right))}", unit)
         svg.add("title", bar, f"{interval}: {count:,}")
         svg.add("line", class_="gap", x1=x, x2=x, y1=y, y2=bottom)
-
-
-def _curve(x: NDArray[Any], y: NDArray[Any], across: Axis, up: Axis) -> str:
-    """Return the path's data in a box of 1000 by the plot's height; NaN lifts the pen."""
-    parts: list[str] = []
-    pen = "M"
-    for position, value in zip(x, y, strict=True):
-        if np.isnan(value):
-            pen = "M"
-            continue
-        point = f"{1000 * across.position(position):.1f} {HEIGHT * (1 - up.position(value)):.1f}"
-        # A line to the same place: round caps make a lone point visible.
-        parts.append(f"{pen}{point}" + (f"L{point}" if pen == "M" else ""))
-        pen = "L"
-    return "".join(parts)
 
 
 def _drawable(value: float) -> float:

@@ -6,7 +6,7 @@ a phone. Colours come from the page's style sheet by class.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -19,6 +19,7 @@ LABEL_ROW_PX = 15
 _NARROW_PX, _CHARACTER_PX = 300, 6.4
 # Labels of lines right of here stand on the left of them.
 _TURN = 0.65
+_LONGEST_UNIT = 6
 
 
 class Drawing(NamedTuple):
@@ -60,11 +61,23 @@ class Svg:
         """Return the markup."""
         return ElementTree.tostring(self.root, encoding="unicode")
 
-    def y_axis(self, up: Axis, top: int, name: str) -> None:
+    def legend(self, names: Sequence[tuple[str, str]], style: str, row_px: int) -> None:
+        """Name what is drawn, from the top: (name, style class), as lines ("curve") or bars."""
+        for row, (name, variant) in enumerate(names):
+            y = row * row_px + 9
+            if style == "curve":
+                self.add("path", class_=f"curve{variant}", d=f"M0 {y}L22 {y}")
+            else:
+                self.add("rect", class_=f"{style}{variant}", x=0, y=y - 5, width=22, height=9)
+            self.add("text", text=name, x=30, y=y + 4)
+
+    def y_axis(self, up: Axis, top: int, name: str, height: int = HEIGHT) -> None:
         """Draw grid lines with their labels, `name` above them."""
-        self.add("text", class_="tick end", text=name, x=-8, y=top - 12)
+        is_unit = len(name) <= _LONGEST_UNIT  # else there is no room for it left of the axis
+        anchor, x = ("tick end", -8) if is_unit else ("tick", 0)
+        self.add("text", class_=anchor, text=name, x=x, y=top - 12)
         for position, label in up.ticks():
-            y = top + (1 - position) * HEIGHT
+            y = top + (1 - position) * height
             self.add("line", class_="grid", x1=0, x2="100%", y1=y, y2=y)
             self.add("text", class_="tick end", text=label, x=-8, y=y, dy=4)
 

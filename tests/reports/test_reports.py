@@ -14,6 +14,8 @@ import pytest
 from edgekit.errors import MissingPackage, OutputError, UsageError
 from edgekit.reports import (
     Bars,
+    Curve,
+    Curves,
     Fact,
     Histogram,
     Matrix,
@@ -22,6 +24,7 @@ from edgekit.reports import (
     Report,
     Section,
     Series,
+    Spans,
     Table,
     Text,
     render,
@@ -89,6 +92,14 @@ def everything(word: str = "word") -> Report:
             Histogram(title=word, values=[1.0, 2.0, 2.5], unit=word, marks={word: 2.0}),
             Bars(title=word, stages=[(word, 1.0), ("infer", 2.0)], unit=word),
             Series(title=word, values=[1.0, 2.0], unit=word, index=word),
+            Curves(
+                title=word,
+                curves=[Curve(word, [0.0, 1.0], [0.5, 0.7]), Curve("", [0.0], [1.0], 2)],
+                x_name=word,
+                y_name=word,
+                is_square=True,
+            ),
+            Spans(title=word, series=(word, "other"), rows=[(word, [(0.5, 0.4, 0.6), None])]),
             Matrix(title=word, labels=[word, "cat"], counts=[[9, 1], [2, 8]]),
             Matrix(title=word, labels=[word] * 20, counts=np.full((20, 20), 3).tolist()),
             Pictures(title=word, pictures=(Picture(PNG, word),)),
@@ -104,7 +115,7 @@ def test_everything_is_shown_in_the_order_of_interest() -> None:
     assert page.words.count("fjord") > 30
     places = [html.index(part) for part in ("<h1>", "Warning", 'class="facts"', "<svg", "<pre>")]
     assert places == sorted(places)
-    assert html.count("<svg class=") == 4
+    assert html.count("<svg class=") == 6
     assert all(
         attrs.get("role") == "img" for tag, attrs in page.tags if "class" in attrs and tag == "svg"
     )
@@ -139,7 +150,7 @@ def test_nothing_is_loaded_from_anywhere() -> None:
 
 def test_every_plot_is_well_formed_xml_with_a_title() -> None:
     plots = re.findall(r"<figure>(<svg.*?)</figure>", render(everything(HOSTILE)), re.DOTALL)
-    assert len(plots) == 4
+    assert len(plots) == 6
     for plot in plots:
         assert ElementTree.fromstring(plot)[0].tag == "title"
 
@@ -399,3 +410,57 @@ def test_without_jinja2_the_error_holds_the_install_line(monkeypatch: pytest.Mon
     monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
     with pytest.raises(MissingPackage, match=r"pip install 'edgekit\[report\]'"):
         render(report())
+
+
+def plot_of(section: Section) -> ElementTree.Element:
+    found = re.search(r"<figure>(<svg.*?</svg>)</figure>", render(report(section)), re.DOTALL)
+    assert found is not None
+    return ElementTree.fromstring(found[1])
+
+
+def paths_of(plot: ElementTree.Element) -> list[tuple[str, str]]:
+    return [(path.get("class", ""), path.get("d", "")) for path in plot.find("svg") or []]
+
+
+def test_curves_share_axes_and_the_background_is_drawn_first() -> None:
+    curves = [Curve("ours", [0.0, 1.0], [0.0, 10.0]), Curve("", [0.0, 2.0], [5.0, 5.0], 2)]
+    plot = plot_of(Curves(curves=curves))
+    (behind, level), (ours, rising) = paths_of(plot)
+    assert (behind, ours) == ("curve behind", "curve")
+    assert level == "M0.0 90.0L0.0 90.0L1000.0 90.0"
+    assert rising == "M0.0 180.0L0.0 180.0L500.0 0.0"
+    assert [text.text for text in plot.iter("text") if text.text == "ours"] == ["ours"]
+
+
+def test_curves_of_many_points_stay_small_and_gaps_stay_gaps() -> None:
+    x = np.linspace(0, 1, 100_000)
+    y = np.where((x > 0.4) & (x < 0.6), np.nan, x)
+    html = render(report(Curves(curves=[Curve("a", x.tolist(), y.tolist())], is_square=True)))
+    assert len(html) < 40_000
+    ((_, path),) = paths_of(plot_of(Curves(curves=[Curve("a", x.tolist(), y.tolist())])))
+    assert path.count("M") == 2
+
+
+@pytest.mark.parametrize("values", [[], [math.nan], [math.inf, -math.inf]])
+def test_curves_without_a_value_say_so(values: list[float]) -> None:
+    section = Curves(curves=[Curve("a", [0.0] * len(values), values)])
+    assert "No values to draw." in render(report(section))
+
+
+def test_spans_show_value_and_interval_of_each_series() -> None:
+    rows = [("cat", [(0.5, 0.25, 0.75), None]), ("dog", [(2.0, math.nan, math.nan), (0.1, 0, 0.3)])]
+    plot = plot_of(Spans(series=("ours", "theirs"), rows=rows))
+    bars = [rect.get("width") for rect in plot.iter("rect") if "bar" in rect.get("class", "")]
+    assert bars[2:] == ["50.000%", "100.000%", "10.000%"]  # after the two of the legend
+    lines = [(line.get("x1"), line.get("x2")) for line in plot.iter("line")]
+    assert lines[0] == ("25.000%", "75.000%")
+    assert len(lines) == 6  # two intervals, each with two ends
+    values = [text.text for text in plot.iter("text") if "value" in text.get("class", "")]
+    assert values == ["50.0 % · –", "200.0 % · 10.0 %"]
+
+
+def test_rows_beyond_forty_are_counted() -> None:
+    rows = [(f"class {number}", [(0.5, 0.4, 0.6)]) for number in range(1000)]
+    html = render(report(Spans(series=("ours",), rows=rows)))
+    assert "960 more rows are not drawn." in html
+    assert "No values to draw." in render(report(Spans(series=("ours",), rows=[])))
