@@ -81,6 +81,12 @@ def test_profile(classifier_bundle, tmp_path):
     check("profile", run(tmp_path, "profile", classifier_bundle, "--runs", 10))
 
 
+def test_tune(classifier_bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    written = run(tmp_path, "tune", classifier_bundle)
+    check("tune", written, [] if written["left_out"] else ["left_out.NAME"])
+
+
 def test_evaluate(classifier_bundle, tmp_path):
     np.savez(tmp_path / "set.npz", x=np.zeros((3, 16, 16, 3), np.uint8), y=np.zeros(3, int))
     check("evaluate", run(tmp_path, "evaluate", classifier_bundle, "--data", tmp_path / "set.npz"))

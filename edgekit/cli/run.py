@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,6 +35,9 @@ def command(
     ] = None,
     backend: Annotated[str | None, typer.Option(help="Inference engine.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Take the engine and threads that edgekit tune finds.")
+    ] = False,
     open_timeout: Annotated[float, typer.Option(help="Seconds to open the source.")] = 5.0,
     read_timeout: Annotated[float, typer.Option(help="Seconds without a frame.")] = 5.0,
     json: Json = None,
@@ -55,6 +59,8 @@ def command(
     check_sinks(source, sinks, json)
     if "-" in sinks and json == "-":
         raise UsageError("`sink` - and `json` - both want standard output; give one of them a file")
+    if auto:
+        backend, threads = _tuned(bundle, backend, threads)
     cv2.setNumThreads(1)  # a resize to the model's size gains nothing from threads, and costs CPU
 
     drops: Counter[str] = Counter()
@@ -89,6 +95,22 @@ def command(
         reasons = ", ".join(f"{count} {reason}" for reason, count in drops.items())
         note(f"dropped frames: {reasons}")
     print_json(summary, json)
+
+
+def _tuned(bundle: Path, backend: str | None, threads: int | None) -> tuple[str, int]:
+    """Return the fastest engine and thread count, measured now if that has not been done yet."""
+    from edgekit.bundle import read_bundle
+    from edgekit.profiling.tune import remembered, tune
+
+    if backend is not None or threads is not None:
+        raise UsageError("`auto` chooses backend and threads; leave --backend and --threads out")
+    opened = read_bundle(bundle)
+    best = remembered(opened)
+    if best is None:
+        with progress() as show:
+            best = tune(opened, show).best
+    note(f"--auto: {best.backend}, {best.threads} thread{'s' if best.threads > 1 else ''}")
+    return best.backend, best.threads
 
 
 def _rows(summary: RunSummary) -> list[tuple[str, str, str, str]]:

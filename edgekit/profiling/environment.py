@@ -9,7 +9,16 @@ from importlib.metadata import PackageNotFoundError, version
 from edgekit.targets.files import SystemFiles
 from edgekit.targets.probe import probe
 
-_PACKAGES = ("edgekit", "numpy", "opencv-python-headless", "opencv-python", "ai-edge-litert")
+_PACKAGES = (
+    "edgekit",
+    "numpy",
+    "opencv-python-headless",
+    "opencv-python",
+    "ai-edge-litert",
+    "onnxruntime",
+    "openvino",
+    "tensorrt",
+)
 
 
 def environment() -> dict[str, str]:

@@ -1,0 +1,231 @@
+"""Which engine and how many threads are fastest for a bundle on this machine: `edgekit tune`.
+
+All candidates compute in the bundle's own precision. They are measured in turns, so that a machine
+that is slow for a while is slow for all of them; those clearly behind drop out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from edgekit import plugins
+from edgekit.atomic import write_file
+from edgekit.bundle import Bundle
+from edgekit.errors import EdgeKitError, EnvironmentLacks, OutputError
+from edgekit.profiling.environment import environment
+from edgekit.profiling.latency import golden_frames
+from edgekit.runtime.engines.cache import cache_folder
+from edgekit.runtime.model import Frame, Model, open_model
+
+OnProgress = Callable[[str, int, int], None]
+
+_ROUNDS, _FINAL_ROUNDS = 4, 8
+_BLOCK_S, _LEAST_RUNS, _SETTLE_RUNS = 0.04, 4, 2
+_STAYS_WITHIN = 1.25  # of the best one's median, after the first rounds
+# Candidates this close are equal for all purposes; fewer threads leave more for everything else.
+_EQUAL_WITHIN = 1.02
+
+
+class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One way to run a bundle.
+
+    Attributes:
+        backend: name of the inference engine.
+        threads: CPU threads.
+    """
+
+    backend: str
+    threads: int
+
+
+class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a candidate took.
+
+    Attributes:
+        candidate: which.
+        executes: what truly runs, in the engine's words.
+        p50_ms: median of the blocks' medians, inference alone.
+        blocks: how many blocks of runs it was measured in.
+    """
+
+    candidate: Candidate
+    executes: str
+    p50_ms: float
+    blocks: int
+
+
+class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The result of `tune`; `docs/json.md` describes the fields."""
+
+    best: Candidate
+    measured: tuple[Measured, ...]
+    left_out: dict[str, str]
+    environment: dict[str, str]
+
+
+class Contestant(Protocol):
+    """Something that can run once; a `Model` with a frame, or a test's."""
+
+    name: Candidate
+    executes: str
+
+    def run(self) -> None:
+        """Do one inference."""
+
+
+def tune(bundle: Bundle, on_progress: OnProgress | None = None) -> Tuning:
+    """Measure all backends that are here at all useful thread counts, and remember the fastest.
+
+    Args:
+        bundle: read and verified.
+        on_progress: called with (phase, done, total).
+
+    Raises:
+        EnvironmentLacks: no backend can open the bundle here.
+    """
+    left_out: dict[str, str] = {}
+    with ExitStack() as stack:
+        contestants: list[Contestant] = []
+        for candidate in candidates(bundle.manifest.format, left_out):
+            try:
+                model = open_model(bundle, backend=candidate.backend, threads=candidate.threads)
+            except EdgeKitError as error:
+                left_out[candidate.backend] = str(error)
+                continue
+            stack.callback(model.close)
+            contestants.append(_Contestant(candidate, model))
+        if not contestants:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+            raise EnvironmentLacks(f"no backend can run {bundle.path} here: {reasons}")
+        measured = contest(contestants, on_progress or (lambda phase, done, total: None))
+        # The frames' views of input buffers would keep the engines from closing.
+        contestants.clear()
+    tuning = Tuning(choose(measured), measured, left_out, environment())
+    _remember(bundle, tuning)
+    return tuning
+
+
+def candidates(format_: str, left_out: dict[str, str]) -> Iterator[Candidate]:
+    """Yield what could run `format_` here; what could not goes into `left_out` with the reason."""
+    for name in plugins.names("backend"):
+        module = plugins.load("backend", name)
+        if format_ not in module.READS:
+            continue
+        if getattr(module.Backend, "precision", "f32") == "bf16":
+            left_out[name] = "it computes in bfloat16, which is another precision"
+        elif not getattr(module, "available", lambda: True)():
+            left_out[name] = "not available here; edgekit doctor says why"
+        else:
+            on_gpu = name.startswith("tensorrt")
+            yield from (Candidate(name, threads) for threads in ((1,) if on_gpu else _threads()))
+
+
+def _threads() -> list[int]:
+    """Return 1, 2, 4 … and all CPUs that this process may use."""
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        cpus = os.cpu_count() or 1
+    powers = itertools.takewhile(lambda n: n < cpus, (2**i for i in itertools.count()))
+    return [*powers, cpus]
+
+
+class _Contestant:
+    def __init__(self, name: Candidate, model: Model) -> None:
+        self.name = name
+        self.executes = model.backend.executes
+        self._model = model
+        frames: Iterator[Frame] = golden_frames(model)
+        self._model.preprocess(next(frames))
+
+    def run(self) -> None:
+        self._model.infer()
+
+
+def contest(
+    contestants: Sequence[Contestant],
+    on_progress: OnProgress,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[Measured, ...]:
+    """Measure contestants in turns, the slow ones only in the first rounds; fastest first.
+
+    Who begins changes from round to round. Each block starts with runs that do not count, because
+    another engine's threads and caches are still about.
+    """
+    blocks_ms: dict[Candidate, list[float]] = {c.name: [] for c in contestants}
+    staying = list(contestants)
+    for number in range(_ROUNDS + _FINAL_ROUNDS):
+        if number == _ROUNDS:
+            best = min(statistics.median(blocks) for blocks in blocks_ms.values())
+            staying = [
+                c for c in staying if statistics.median(blocks_ms[c.name]) <= _STAYS_WITHIN * best
+            ]
+        first = number % len(staying)
+        for contestant in (*staying[first:], *staying[:first]):
+            blocks_ms[contestant.name].append(_block_ms(contestant, clock))
+        on_progress("measuring", number + 1, _ROUNDS + _FINAL_ROUNDS)
+    measured = [
+        Measured(c.name, c.executes, statistics.median(blocks_ms[c.name]), len(blocks_ms[c.name]))
+        for c in contestants
+    ]
+    return tuple(sorted(measured, key=lambda m: (-m.blocks, m.p50_ms)))
+
+
+def _block_ms(contestant: Contestant, clock: Callable[[], float]) -> float:
+    for _ in range(_SETTLE_RUNS):
+        contestant.run()
+    times: list[float] = []
+    while len(times) < _LEAST_RUNS or sum(times) < _BLOCK_S:
+        start = clock()
+        contestant.run()
+        times.append(clock() - start)
+    return 1000 * statistics.median(times)
+
+
+def choose(measured: Sequence[Measured]) -> Candidate:
+    """Return the fastest, or of those that are as fast the one with the fewest threads."""
+    finalists = [m for m in measured if m.blocks == max(m.blocks for m in measured)]
+    best = min(m.p50_ms for m in finalists)
+    equal = [m for m in finalists if m.p50_ms <= _EQUAL_WITHIN * best]
+    return min(equal, key=lambda m: (m.candidate.threads, m.p50_ms)).candidate
+
+
+def remembered(bundle: Bundle) -> Candidate | None:
+    """Return what `tune` found for this model on this machine as it is now, or None."""
+    try:
+        text = _file(bundle).read_bytes()
+        tuning = msgspec.json.decode(text, type=Tuning)
+    except (OSError, OutputError, msgspec.DecodeError):
+        return None  # measured again, which mends it
+    return tuning.best
+
+
+def _remember(bundle: Bundle, tuning: Tuning) -> None:
+    file = _file(bundle)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot keep what was measured in {file.parent} ({error.strerror}); EDGEKIT_CACHE "
+            "names another folder"
+        ) from error
+    write_file(file, msgspec.json.format(msgspec.json.encode(tuning), indent=2) + b"\n")
+
+
+def _file(bundle: Bundle) -> Path:
+    """Return where a model's tuning is kept: another model, machine or version has another file."""
+    manifest = bundle.manifest
+    key = [manifest.files[manifest.model], *(f"{k}={v}" for k, v in environment().items())]
+    return (
+        cache_folder() / "tuned" / f"{hashlib.sha256(chr(10).join(key).encode()).hexdigest()}.json"
+    )
