@@ -79,6 +79,21 @@ def test_a_video_that_was_cut_short_gives_what_is_there(video, cut):
     assert 0 < len(read_all(open_camera(video))) < 12
 
 
+def test_a_video_that_is_damaged_in_the_middle_is_read_to_its_end(video):
+    content = bytearray(video.read_bytes())
+    middle = len(content) // 2
+    content[middle - 100 : middle + 100] = bytes(200)
+    video.write_bytes(content)
+    camera, outcomes = open_camera(video), []
+    while camera.grab() is not None:
+        try:
+            outcomes.append(camera.retrieve().shape)
+        except DataError as error:
+            outcomes.append(str(error))
+    assert 6 <= len(outcomes) <= 12
+    assert outcomes[0] == (48, 64, 3)
+
+
 def test_a_folder_gives_its_pictures_by_name(pictures):
     camera = open_camera(pictures)
     assert not camera.live

@@ -169,16 +169,17 @@ def _credentials(uri: str) -> tuple[str, str, str]:
 
 def _no_address(shown: str) -> UsageError:
     return UsageError(
-        f"`source` {shown!r} is no address of a server; write blanks and special characters of "
-        "user, password and path as %XX"
+        f"`source` {shown!r} is no address of a server; write blanks and special characters, also "
+        "those of the credentials, as %XX"
     )
 
 
 def _why(error: BaseException | str, deadline: Deadline) -> str:
     """Return what a failure means; nothing of the address."""
     if isinstance(error, TimeoutError):
-        within = f"within {deadline.seconds:g} s"
-        return f"no answer {within}; check the address, or raise --open-timeout"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return "it is no HTTP server, or it broke off"
+        told = f"no answer within {deadline.seconds:g} s"
+    elif isinstance(error, OSError) and error.strerror:
+        told = error.strerror
+    else:
+        told = "it is no HTTP server, or it broke off"
+    return f"{told}; check the address, or raise --open-timeout"
