@@ -87,9 +87,35 @@ def test_tune(classifier_bundle, tmp_path, monkeypatch):
     check("tune", written, [] if written["left_out"] else ["left_out.NAME"])
 
 
+AGAINST = ("sign_test", "changed")
+NO_INTERVAL = ("intervals.NAME", "classes[].intervals.NAME")
+
+
 def test_evaluate(classifier_bundle, tmp_path):
     np.savez(tmp_path / "set.npz", x=np.zeros((3, 16, 16, 3), np.uint8), y=np.zeros(3, int))
-    check("evaluate", run(tmp_path, "evaluate", classifier_bundle, "--data", tmp_path / "set.npz"))
+    written = run(tmp_path, "evaluate", classifier_bundle, "--data", tmp_path / "set.npz")
+    assert [written.pop(key) for key in AGAINST] == [None, None]
+    absent = [key for key in documented("evaluate") if key.startswith(AGAINST)]
+    check("evaluate", written, ["notes[]", *absent])
+
+
+def test_evaluate_against_another_bundle(make_bundle, segmenter_bundle, tmp_path):
+    """The float segmenter differs from its int8 twin on noise."""
+    random = np.random.default_rng(0)
+    x = random.integers(0, 256, (4, 16, 16, 3)).astype(np.uint8)
+    np.savez(tmp_path / "set.npz", x=x, y=random.integers(0, 3, (4, 16, 16)))
+    other = make_bundle(name="segmenter", precision="fp32")
+    against = ["--data", tmp_path / "set.npz", "--against", other]
+    written = run(tmp_path, "evaluate", segmenter_bundle, *against)
+    assert written["changed"]["n"] > 0
+    of_classes = [key for key in documented("evaluate") if key.startswith("calibration")]
+    check("evaluate", written, ["notes[]", *NO_INTERVAL, *of_classes])
+    names = [name for name in written["intervals"] if not name.startswith(("source_", "diff"))]
+    assert names == ["pixel_accuracy", "mean_iou", "mean_dice"]
+    for name in names:
+        assert f"`{name}`" in DOCUMENT.read_text()
+        difference = written["metrics"][name] - written["metrics"][f"source_{name}"]
+        assert written["metrics"][f"difference_{name}"] == pytest.approx(difference)
 
 
 def test_diagnose(classifier_bundle, tmp_path):

@@ -15,15 +15,21 @@ from edgekit.converters.isolated import Progress
 from edgekit.converters.sources import open_source
 from edgekit.data import load_data
 from edgekit.evaluation.diagnose import diagnose
-from edgekit.evaluation.evaluate import Evaluation, Reference, compare_with_source
+from edgekit.evaluation.evaluate import Reference, ReferenceModel
+from edgekit.evaluation.report import run_evaluation
 from edgekit.runtime.model import Model, open_model
-from edgekit.runtime.recordings import samples_for
 
 
 def evaluate_against(
-    bundle: str, data: str, model: str, on_progress: Progress, backend: str | None = None
+    bundle: str,
+    data: str,
+    model: str,
+    on_progress: Progress,
+    backend: str | None = None,
+    report: str | None = None,
+    reproduce: str = "",
 ) -> Any:
-    """Return an `Evaluation` as JSON values, with the source's metrics and the parity in it.
+    """Return an `Evaluation` as JSON values, with the source's figures and the parity in it.
 
     Raises:
         DataError: no labels, or a set that cannot be used.
@@ -32,23 +38,15 @@ def evaluate_against(
     labelled = load_data(data)
     labelled.labelled()
     with _beside(bundle, model, backend) as (opened, source):
-        labelled = samples_for(opened, labelled)
-        comparison = compare_with_source(
-            source,
+        found = run_evaluation(
             opened,
             labelled,
-            lambda done, total: on_progress("evaluating", done, total),
+            ReferenceModel(source, opened),
+            None if report is None else Path(report),
+            reproduce,
+            on_progress,
         )
-        task = opened.bundle.manifest.task
-    metrics = dict(comparison.metrics)
-    metrics |= {f"source_{name}": value for name, value in comparison.source_metrics.items()}
-    parity = comparison.parity
-    metrics |= {"snr_db": parity.snr_db, "max_abs": parity.max_abs}
-    if parity.agreement is not None:
-        metrics["agreement"] = parity.agreement
-    if comparison.accuracy is not None:
-        metrics["drop"] = comparison.accuracy.drop
-    return msgspec.to_builtins(Evaluation(task, len(labelled), metrics))
+    return msgspec.to_builtins(found)
 
 
 def diagnose_against(bundle: str, data: str, model: str, on_progress: Progress) -> Any:

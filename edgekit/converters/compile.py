@@ -26,7 +26,7 @@ from edgekit.converters.quantize.ranges import RangeTable, read_ranges
 from edgekit.converters.samples import model_inputs
 from edgekit.converters.tflite.quantize_static import Quantized
 from edgekit.errors import ModelError, UsageError
-from edgekit.evaluation.evaluate import evaluate, evaluate_reference
+from edgekit.evaluation.evaluate import BundleModel, ReferenceModel, main_metric
 from edgekit.runtime.backends import Backend, default_threads
 from edgekit.runtime.model import Model
 from edgekit.specs import class_count
@@ -86,12 +86,12 @@ def _mixed(
     if samples is None or evaluation is None or job.recipe.max_drop is None:
         raise UsageError("`precision` auto needs `data`, `eval_data` and `max_drop`")
     with opened(job, model, emitted, scratch) as plain:
-        wanted, metric = evaluate_reference(job.source, plain, evaluation)
+        wanted = main_metric(ReferenceModel(job.source, plain), plain, evaluation)
 
     def drop_of(quantized: Quantized) -> float:
         candidate = msgspec.structs.replace(emitted, content=quantized.content)
         with opened(job, model, candidate, scratch) as tried:
-            return wanted - evaluate(tried, evaluation).metrics[metric]
+            return wanted - main_metric(BundleModel(tried), tried, evaluation)
 
     quantized, budget = meet_budget(
         Search(twin, samples, drop_of, job.recipe.max_drop, on_progress)

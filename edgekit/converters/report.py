@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from edgekit.bundle import Manifest
 from edgekit.converters.budget import Budget
 from edgekit.converters.layer_report import layer_sections, layer_table
-from edgekit.evaluation.evaluate import Comparison
+from edgekit.evaluation.evaluate import Comparison, summary_of
 from edgekit.evaluation.metrics import format_metric
+from edgekit.evaluation.report import evaluation_sections
 from edgekit.golden import GoldenSample
 from edgekit.profiling.environment import environment
 from edgekit.reports import Fact, Picture, Pictures, Report, Section, Table, Text, Verdict
@@ -29,20 +30,9 @@ def conversion_report(
     """Return the report that goes into a bundle."""
     verdict, sentence = _verdict(manifest, summary)
     sections: list[Section] = []
-    if comparison.metrics:
-        rows = [
-            (name, comparison.source_metrics[name], value, value - comparison.source_metrics[name])
-            for name, value in comparison.metrics.items()
-        ]
-        assert manifest.accuracy is not None
-        sections.append(
-            Table(
-                title="Evaluation",
-                columns=("metric", "source", "bundle", "difference"),
-                rows=rows,
-                note=f"On {manifest.accuracy.n} labelled samples, both models on the same ones.",
-            )
-        )
+    if comparison.assessment is not None:
+        assessment = comparison.assessment
+        sections += evaluation_sections(assessment, summary_of(assessment))
     if summary.budget is not None:
         sections += _budget_sections(summary.budget)
     if summary.warnings:

@@ -1,9 +1,11 @@
-"""A bundle on a labelled set: `edgekit evaluate`."""
+"""A bundle on a labelled set, alone or beside its source: `edgekit evaluate`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -11,10 +13,12 @@ from numpy.typing import NDArray
 
 from edgekit.bundle import Accuracy, Parity
 from edgekit.data import Dataset, Sample
-from edgekit.errors import DataError, ModelError
+from edgekit.errors import DataError, ModelError, UsageError
+from edgekit.evaluation.changed import ChangedSamples
 from edgekit.evaluation.metrics import Metrics, metrics_for
 from edgekit.evaluation.parity import ParityMeter
-from edgekit.runtime.model import Model, Prediction
+from edgekit.evaluation.summary import Evaluation, summarize
+from edgekit.runtime.model import Model, open_model
 from edgekit.runtime.postprocess import Postprocessor
 from edgekit.runtime.preprocess import preprocessors
 from edgekit.specs import Task, TensorSpec, class_count
@@ -37,70 +41,43 @@ class Reference(Protocol):
         """Return the outputs for one sample, batch 1."""
 
 
-class Evaluation(msgspec.Struct, frozen=True):
-    """Metrics of a bundle on a set; `docs/json.md` describes the fields."""
+class Answer(NamedTuple):
+    """What a model says of a sample.
 
-    task: Task
-    n: int
-    metrics: dict[str, float]
-
-
-class Comparison(msgspec.Struct, frozen=True):
-    """A converted model beside its source, on the same samples."""
-
-    parity: Parity
-    accuracy: Accuracy | None
-    source_metrics: dict[str, float]
-    metrics: dict[str, float]
-
-
-def evaluate(model: Model, data: Dataset, on_sample: OnSample | None = None) -> Evaluation:
-    """Return the metrics of `model` on labelled `data`.
-
-    Raises:
-        DataError: no labels, or labels and samples of a form that the model has no use for.
+    Attributes:
+        outputs: as real numbers, batch 1.
+        value: decoded.
+        rated: what metrics take: the scores of all classes, a class map or numbers.
     """
-    data = data.with_labels_of(model.bundle.labels)
-    labels = data.labelled()
-    task = model.bundle.manifest.task
-    metrics = metrics_for(task, labels, _classes(model))
-    for index, sample in enumerate(data):
-        metrics.add(_predicted(model, data, index, sample).value, labels[index])
-        if on_sample is not None:
-            on_sample(index + 1, len(data))
-    return Evaluation(task, len(data), metrics.results())
+
+    outputs: list[NDArray[Any]]
+    value: Any
+    rated: Any
 
 
-def evaluate_reference(reference: Reference, model: Model, data: Dataset) -> tuple[float, str]:
-    """Return the task's metric of a source on labelled `data`, and its name.
+class Answering(Protocol):
+    """A model that is compared: a sample in, its `Answer` out."""
 
-    Args:
-        reference: the source.
-        model: what was made of it, whose preprocessing and decoding it gets.
-        data: the set.
+    outputs: tuple[TensorSpec, ...]
 
-    Raises:
-        DataError: see `evaluate`.
-    """
-    data = data.with_labels_of(model.bundle.labels)
-    labels = data.labelled()
-    metrics = metrics_for(model.bundle.manifest.task, labels, _classes(model))
-    source = ReferenceModel(reference, model)
-    for index, sample in enumerate(data):
-        metrics.add(source(sample)[1], labels[index])
-    return metrics.results()[metrics.main], metrics.main
+    def __call__(self, sample: Sample) -> Answer:
+        """Answer `sample`."""
 
 
-def _classes(model: Model) -> int | None:
-    manifest = model.bundle.manifest
-    return class_count(manifest.task, model.backend.outputs[0], manifest.preprocess.layout)
+class BundleModel:
+    """An opened bundle, as `assess` asks it."""
 
+    def __init__(self, model: Model) -> None:
+        self.outputs = model.backend.outputs
+        self._model = model
 
-def _predicted(model: Model, data: Dataset, index: int, sample: Sample) -> Prediction:
-    try:
-        return model(sample)
-    except DataError as error:
-        raise DataError(f"{data.name}, sample {index}: {error}") from error
+    def __call__(self, sample: Sample) -> Answer:
+        """Answer `sample`."""
+        prediction = self._model(sample)
+        outputs = [s.dequantize(o) for s, o in zip(self.outputs, prediction.outputs, strict=True)]
+        is_classes = self._model.bundle.manifest.task == "classification"
+        rated = self._model.class_scores(prediction) if is_classes else prediction.value
+        return Answer(outputs, prediction.value, rated)
 
 
 class ReferenceModel:
@@ -108,7 +85,9 @@ class ReferenceModel:
 
     def __init__(self, reference: Reference, model: Model) -> None:
         manifest = model.bundle.manifest
+        self.outputs = reference.outputs
         self._reference = reference
+        self._is_classes = manifest.task == "classification"
         self._preprocessors = preprocessors(manifest.preprocess, reference.inputs)
         self._buffers = [np.empty(s.shape, s.dtype) for s in reference.inputs]
         self._postprocessor = Postprocessor(
@@ -119,16 +98,157 @@ class ReferenceModel:
             self._preprocessors[0],
         )
 
-    def __call__(self, sample: Sample) -> tuple[list[NDArray[Any]], Any]:
-        """Return the outputs as real numbers, and the decoded value, for `sample`."""
+    def __call__(self, sample: Sample) -> Answer:
+        """Answer `sample`."""
         parts = sample if isinstance(sample, tuple) else (sample,)
         for preprocessor, part, out in zip(self._preprocessors, parts, self._buffers, strict=True):
             preprocessor(part, out)
         outputs = self._reference.predict(self._buffers)
         value = self._postprocessor(outputs[0], parts[0])
-        return [
-            s.dequantize(o) for s, o in zip(self._reference.outputs, outputs, strict=True)
-        ], value
+        rated = self._postprocessor.class_scores(outputs[0]) if self._is_classes else value
+        return Answer(
+            [s.dequantize(o) for s, o in zip(self.outputs, outputs, strict=True)], value, rated
+        )
+
+
+class Assessment(NamedTuple):
+    """A bundle that went through a set, and its source where one was given.
+
+    Attributes:
+        task: of the bundle.
+        data: the set, its labels in the order of the bundle's classes.
+        names: of the classes, as far as they are known.
+        metrics: of the bundle; None without labels.
+        source: of the source; None without labels or source.
+        parity: None without a source, or where the two have other outputs.
+        changed: what the bundle answers otherwise than its source.
+    """
+
+    task: Task
+    data: Dataset
+    names: tuple[str, ...]
+    metrics: Metrics | None
+    source: Metrics | None
+    parity: Parity | None
+    changed: ChangedSamples
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """A converted model beside its source, on the same samples."""
+
+    parity: Parity
+    accuracy: Accuracy | None
+    assessment: Assessment | None = None
+
+
+def evaluate(model: Model, data: Dataset, on_sample: OnSample | None = None) -> Evaluation:
+    """Return the metrics of `model` on labelled `data`, with their intervals.
+
+    Raises:
+        DataError: no labels, or labels and samples of a form that the model has no use for.
+        CheckFailed: outputs that are NaN.
+    """
+    return summary_of(assess(model, data, on_sample=on_sample))
+
+
+def summary_of(assessment: Assessment) -> Evaluation:
+    """Return the figures of a labelled assessment."""
+    assert assessment.metrics is not None
+    return summarize(
+        assessment.task,
+        assessment.metrics,
+        assessment.source,
+        assessment.parity,
+        assessment.names,
+        assessment.changed,
+    )
+
+
+def main_metric(answering: Answering, model: Model, data: Dataset) -> float:
+    """Return the task's metric on labelled `data` of what a bundle is or was made from.
+
+    Args:
+        answering: the bundle or its source.
+        model: the bundle.
+        data: the set.
+
+    Raises:
+        DataError, CheckFailed: see `evaluate`.
+    """
+    data = data.with_labels_of(model.bundle.labels)
+    labels = data.labelled()
+    metrics = _metrics(model, labels)
+    for index, sample in enumerate(data):
+        metrics.add(_answer(answering, data, index, sample).rated, labels[index])
+    return metrics.score()
+
+
+def assess(
+    model: Model,
+    data: Dataset,
+    source: Answering | None = None,
+    on_sample: OnSample | None = None,
+) -> Assessment:
+    """Run a bundle, and its source if there is one, on `data`.
+
+    Raises:
+        DataError: no labels where there is no source; else see `evaluate`.
+        ModelError: the source's outputs are not finite numbers, so nothing can be compared.
+        CheckFailed: the bundle's are not, where the source's are.
+    """
+    data = data.with_labels_of(model.bundle.labels)
+    labels = data.labelled() if source is None else data.labels
+    metrics = None if labels is None else _metrics(model, labels)
+    beside = None if labels is None or source is None else _metrics(model, labels)
+    bundle = BundleModel(model)
+    meter = ParityMeter() if source is not None and _have_same_outputs(bundle, source) else None
+    task = model.bundle.manifest.task
+    changed = ChangedSamples(task)
+    for index, sample in enumerate(data):
+        label = None if labels is None else labels[index]
+        answer = _answer(bundle, data, index, sample)
+        if source is not None:
+            expected = source(sample)
+            if not all(np.isfinite(output).all() for output in expected.outputs):
+                raise ModelError(f"the source model gives NaN or infinity on sample {index}")
+            if meter is not None:
+                meter.add(expected.outputs, answer.outputs, expected.value, answer.value)
+            changed.add(index, label, expected.value, answer.value)
+            if beside is not None:
+                beside.add(expected.rated, label)
+        if metrics is not None:
+            metrics.add(answer.rated, label)
+        if on_sample is not None:
+            on_sample(index + 1, len(data))
+    parity = None if meter is None else meter.result()
+    names = model.bundle.labels or data.classes
+    return Assessment(task, data, names, metrics, beside, parity, changed)
+
+
+@contextmanager
+def open_beside(
+    model: Model, path: Path | None, backend: str | None
+) -> Iterator[BundleModel | None]:
+    """Open another bundle to compare `model` with; None gives None.
+
+    Raises:
+        UsageError: a bundle of another task, or of other classes.
+        BundleError, CheckFailed: see `open_model`.
+    """
+    if path is None:
+        yield None
+        return
+    with open_model(path, backend=backend) as other:
+        here, there = (
+            (m.bundle.manifest.task, _classes(m), m.bundle.labels) for m in (model, other)
+        )
+        if here != there:
+            raise UsageError(
+                f"`against` {path} does {there[0]} of {there[1]} classes "
+                f"({', '.join(there[2][:5])}); the bundle does {here[0]} of {here[1]} "
+                f"({', '.join(here[2][:5])}): only bundles of the same task and classes compare"
+            )
+        yield BundleModel(other)
 
 
 def compare_with_source(
@@ -137,47 +257,43 @@ def compare_with_source(
     """Run both models on `data`; accuracy only if it is labelled.
 
     Raises:
-        ModelError: the source's outputs are not finite numbers, so nothing can be compared.
+        ModelError: other outputs than the source's; else see `assess`.
     """
-    data = data.with_labels_of(model.bundle.labels)
     source = ReferenceModel(reference, model)
-    _check_same_outputs(reference, model)
-    meter = ParityMeter()
-    task = model.bundle.manifest.task
-    scored: tuple[Metrics, Metrics] | None = None
-    if data.labels is not None:
-        classes = _classes(model)
-        scored = metrics_for(task, data.labels, classes), metrics_for(task, data.labels, classes)
-    for index, sample in enumerate(data):
-        prediction = _predicted(model, data, index, sample)
-        expected, expected_value = source(sample)
-        if not all(np.isfinite(output).all() for output in expected):
-            raise ModelError(f"the source model gives NaN or infinity on sample {index}")
-        real = [
-            s.dequantize(o) for s, o in zip(model.backend.outputs, prediction.outputs, strict=True)
-        ]
-        meter.add(expected, real, expected_value, prediction.value)
-        if scored is not None and data.labels is not None:
-            scored[0].add(expected_value, data.labels[index])
-            scored[1].add(prediction.value, data.labels[index])
-        if on_sample is not None:
-            on_sample(index + 1, len(data))
-    return _comparison(meter, scored, len(data))
+    _check_same_outputs(source, model)
+    found = assess(model, data, source, on_sample)
+    assert found.parity is not None
+    if found.metrics is None or found.source is None:
+        return Comparison(found.parity, None)
+    before, after = found.source.score(), found.metrics.score()
+    accuracy = Accuracy(found.metrics.main, before, after, before - after, len(data))
+    return Comparison(found.parity, accuracy, found)
 
 
-def _comparison(meter: ParityMeter, scored: tuple[Metrics, Metrics] | None, n: int) -> Comparison:
-    if scored is None:
-        return Comparison(meter.result(), None, {}, {})
-    before, after = scored[0].results(), scored[1].results()
-    main = scored[0].main
-    drop = before[main] - after[main]
-    accuracy = Accuracy(main, before[main], after[main], drop, n)
-    return Comparison(meter.result(), accuracy, before, after)
+def _classes(model: Model) -> int | None:
+    manifest = model.bundle.manifest
+    return class_count(manifest.task, model.backend.outputs[0], manifest.preprocess.layout)
 
 
-def _check_same_outputs(reference: Reference, model: Model) -> None:
-    here, there = (
-        [list(s.shape) for s in specs] for specs in (model.backend.outputs, reference.outputs)
-    )
-    if here != there:
+def _metrics(model: Model, labels: NDArray[Any]) -> Metrics:
+    shape = model.backend.outputs[0].shape
+    return metrics_for(model.bundle.manifest.task, labels, _classes(model), shape)
+
+
+def _answer(answering: Answering, data: Dataset, index: int, sample: Sample) -> Answer:
+    try:
+        return answering(sample)
+    except DataError as error:
+        raise DataError(f"{data.name}, sample {index}: {error}") from error
+
+
+def _have_same_outputs(one: Answering, other: Answering) -> bool:
+    return [s.shape for s in one.outputs] == [s.shape for s in other.outputs]
+
+
+def _check_same_outputs(source: Answering, model: Model) -> None:
+    if not _have_same_outputs(source, BundleModel(model)):
+        here, there = (
+            [list(s.shape) for s in specs] for specs in (model.backend.outputs, source.outputs)
+        )
         raise ModelError(f"the compiled model has outputs {here}; its source has {there}")

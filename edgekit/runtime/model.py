@@ -124,6 +124,10 @@ class Model(Closing):
         value = self._postprocessor(outputs[0], picture)
         return Prediction(value, outputs, self.backend.outputs)
 
+    def class_scores(self, prediction: Prediction) -> NDArray[np.float32]:
+        """Return the scores of all classes of a classification, [classes], not of the best only."""
+        return self._postprocessor.class_scores(prediction.outputs[0])
+
     def close(self) -> None:
         """Release the backend."""
         self.backend.close()

@@ -125,6 +125,13 @@ class Postprocessor:
             real = np.exp(-np.logaddexp(np.float32(0), -real))  # overflows for no logit
         return real
 
+    def class_scores(self, output: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the score of each class of a classification, [classes]."""
+        scores = self.scores(output).reshape(-1)
+        if scores.size == 1:  # one sigmoid unit: the probability of class 1
+            scores = np.array([1 - scores[0], scores[0]], np.float32)
+        return scores
+
     def class_map(self, output: NDArray[Any]) -> NDArray[np.uint8]:
         """Return the class of each pixel of a segmentation at the model's size, uint8 [h, w]."""
         image = output[0]
@@ -138,9 +145,7 @@ class Postprocessor:
 
     def _classify(self, output: NDArray[Any], frame: NDArray[Any]) -> tuple[ClassScore, ...]:
         reals = self._reals
-        scores: NDArray[Any] = (output if reals else self.scores(output)).reshape(-1)
-        if scores.size == 1:  # one sigmoid unit: the probability of class 1
-            scores = np.array([1 - scores[0], scores[0]], np.float32)
+        scores: NDArray[Any] = output.reshape(-1) if reals else self.class_scores(output)
         best = top_k(scores, self._postprocess.top_k)
         chosen: list[Any] = [scores.item(index) for index in best]
         real = [reals[code] for code in chosen] if reals else chosen

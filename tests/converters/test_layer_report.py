@@ -69,11 +69,11 @@ def test_a_conversions_report_holds_them(classifier_bundle):
         layers=comparison(10, BAD),
     )
     manifest = read_bundle(classifier_bundle).manifest
-    html = render(conversion_report(manifest, summary, Comparison(parity, None, {}, {}), []))
+    html = render(conversion_report(manifest, summary, Comparison(parity, None), []))
     places = [html.index(h) for h in ("Where the error enters", "Inputs and outputs", "Layer by")]
     assert places == sorted(places)
     without = msgspec.structs.replace(summary, layers=None)
-    report = conversion_report(manifest, without, Comparison(parity, None, {}, {}), [])
+    report = conversion_report(manifest, without, Comparison(parity, None), [])
     assert "Where the error enters" not in render(report)
 
 
