@@ -260,7 +260,7 @@ def _span(figures: ClassFigures, name: str) -> Span | None:
 
 
 def _unbroken(text: str) -> str:
-    return text.replace(" ", "\N{NO-BREAK SPACE}")
+    return text.replace(" … ", "…").replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _shown(name: str, value: float | None) -> str:
@@ -269,7 +269,7 @@ def _shown(name: str, value: float | None) -> str:
     if value is None:
         return "–"
     if name.startswith(DIFFERENCE):
-        return format_difference(plain, value)
+        return format_difference(plain, value).replace("-", "\N{MINUS SIGN}")
     return format_metric(plain, value)
 
 

@@ -19,9 +19,12 @@ from edgekit.evaluation.metrics import (
 from edgekit.evaluation.metrics import classification as classification_module
 from edgekit.runtime.postprocess import SegmentationMap
 
-sklearn = pytest.importorskip(
-    "sklearn.metrics", reason="scikit-learn is not installed: pip install -e '.[dev]'"
-)
+
+@pytest.fixture(scope="module")
+def sklearn():
+    reason = "scikit-learn is not installed: pip install -e '.[dev]'"
+    return pytest.importorskip("sklearn.metrics", reason=reason)
+
 
 quick = settings(max_examples=40, deadline=None)
 nothing = {"zero_division": 0}
@@ -64,7 +67,7 @@ def predictions(draw):
 
 @quick
 @given(predictions())
-def test_classification_equals_scikit_learn(made):
+def test_classification_equals_scikit_learn(sklearn, made):
     scores, labels = made
     metrics = classification(scores, labels)
     answers = scores.argmax(1)
@@ -85,7 +88,7 @@ def test_classification_equals_scikit_learn(made):
 
 @quick
 @given(predictions())
-def test_roc_auc_equals_scikit_learn(made):
+def test_roc_auc_equals_scikit_learn(sklearn, made):
     scores, labels = made
     aucs = each(metrics := classification(scores, labels), "roc_auc")
     for index, auc in enumerate(aucs):
@@ -103,7 +106,7 @@ def test_roc_auc_equals_scikit_learn(made):
         assert whole(metrics)["macro_roc_auc"] == pytest.approx(np.nanmean(aucs), abs=1e-6)
 
 
-def test_macro_roc_auc_equals_scikit_learns_one_against_the_rest():
+def test_macro_roc_auc_equals_scikit_learns_one_against_the_rest(sklearn):
     random = np.random.default_rng(3)
     labels = random.integers(0, 5, 400)
     scores = random.dirichlet(np.ones(5), 400) + 0.2 * np.eye(5)[labels]
@@ -114,7 +117,7 @@ def test_macro_roc_auc_equals_scikit_learns_one_against_the_rest():
     assert found["top5_accuracy"] == 1
 
 
-def test_top5_equals_scikit_learn():
+def test_top5_equals_scikit_learn(sklearn):
     random = np.random.default_rng(4)
     labels, scores = random.integers(0, 30, 200), random.random((200, 30), np.float32)
     expected = sklearn.top_k_accuracy_score(labels, scores, k=5, labels=range(30))
@@ -154,7 +157,7 @@ def test_scores_that_are_no_probabilities_have_no_calibration():
 
 @quick
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 4))
-def test_segmentation_equals_scikit_learn(seed, n, classes):
+def test_segmentation_equals_scikit_learn(sklearn, seed, n, classes):
     random = np.random.default_rng(seed)
     found = random.integers(0, classes + 1, (n, 6, 9)).astype(np.uint8)
     right = np.where(
@@ -196,7 +199,7 @@ def test_segmentation_brings_the_map_to_the_masks_size():
 
 @quick
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 4), st.booleans())
-def test_regression_equals_scikit_learn(seed, n, width, is_flat):
+def test_regression_equals_scikit_learn(sklearn, seed, n, width, is_flat):
     random = np.random.default_rng(seed)
     right = random.normal(1e3, 5, (n, width)) if not is_flat else np.full((n, width), 0.25)
     found = right + random.normal(scale=2, size=right.shape)
