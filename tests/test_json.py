@@ -61,8 +61,10 @@ def run(tmp_path, *arguments):
 
 def test_run_and_its_sink(classifier_bundle, tmp_path):
     lines = tmp_path / "a.jsonl"
-    source = ["--source", "test://64x48", "--max-frames", 5, "--sink", lines]
-    check("run", run(tmp_path, "run", classifier_bundle, *source))
+    source = ["--source", "test://64x48@200", "--every-nth", 2, "--max-frames", 5]
+    written = run(tmp_path, "run", classifier_bundle, *source, "--sink", lines)
+    check("run", written, ["adapted[]"])
+    assert written["captured"] == written["frames"] + sum(written["drops"].values())
     first = json.loads(lines.read_text().splitlines()[0])
     assert list(first) == documented("sink")
     assert set(first["value"][0]) == {"index", "label", "score"}

@@ -53,7 +53,7 @@ def command(
     note("3/4 running it on the video")
     run.command(
         bundle,
-        str(output / "input.mp4"),
+        [str(output / "input.mp4")],
         sink=[str(output / "annotated.mp4"), str(output / "results.jsonl")],
     )
     note("4/4 profiling it")

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgekit.cli._output import BundlePath, Json, note, print_json, print_table, progress
-from edgekit.errors import UsageError, expect_one_of
+from edgekit.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
+    from edgekit.runtime.events import Event
     from edgekit.runtime.run import RunSummary
+
+_WORDS = {
+    "out_of_order": "out of order",
+    "every_nth": "every nth",
+    "rate_limit": "rate limit",
+    "outside_roi": "outside the region",
+}
 
 
 def command(
     bundle: BundlePath,
     source: Annotated[
-        str,
+        list[str],
         typer.Option(
             help="0, /dev/video0, rtsp://…, http://…, tcp://…, udp://…, csi://0, "
             "gstreamer:PIPELINE, FILE.mp4, image, folder, "
-            "quoted glob, test://640x480@30; of steps: FILE.csv, FILE.npz[::X], - (standard input)."
+            "quoted glob, test://640x480@30; of steps: FILE.csv, FILE.npz[::X], "
+            "- (standard input). May be repeated."
         ),
     ],
     sink: Annotated[
@@ -31,7 +40,18 @@ def command(
     ] = None,
     max_frames: Annotated[int | None, typer.Option(help="End after so many results.")] = None,
     policy: Annotated[
-        str | None, typer.Option(help="every (files) or latest (live sources).")
+        str | None, typer.Option(help="every (files), latest (live sources) or bounded:N.")
+    ] = None,
+    max_age: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Age budget of a result, like 100ms.")
+    ] = None,
+    late: Annotated[str, typer.Option(help="What becomes of older ones: mark or drop.")] = "mark",
+    max_rate: Annotated[
+        float | None, typer.Option(help="Frames a second of each source, at most.")
+    ] = None,
+    every_nth: Annotated[int, typer.Option(help="Take one of so many frames.")] = 1,
+    roi: Annotated[
+        str | None, typer.Option(metavar="X,Y,W,H", help="What the model sees, in pixels.")
     ] = None,
     backend: Annotated[str | None, typer.Option(help="Inference engine.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
@@ -46,15 +66,21 @@ def command(
     import cv2
 
     from edgekit.runtime.camera import Timeouts
-    from edgekit.runtime.events import Event, FrameDropped, SourceBack, SourceLost
-    from edgekit.runtime.feed import POLICIES
     from edgekit.runtime.model import open_model
+    from edgekit.runtime.options import StreamOptions, parse_age_ms, parse_region
     from edgekit.runtime.run import check_sinks, run
+    from edgekit.runtime.stream import check_max_frames
 
-    if policy is not None:
-        expect_one_of("policy", policy, POLICIES)
-    if max_frames is not None and max_frames < 1:
-        raise UsageError(f"`max_frames` must be at least 1; got {max_frames}")
+    options = StreamOptions(
+        policy=policy,
+        timeouts=Timeouts(open_timeout, read_timeout),
+        every_nth=every_nth,
+        max_rate_hz=max_rate,
+        max_age_ms=None if max_age is None else parse_age_ms(max_age),
+        late=late,  # type: ignore[arg-type]
+        roi=None if roi is None else parse_region(roi),
+    )
+    check_max_frames(max_frames)
     sinks = sink or []
     check_sinks(source, sinks, json)
     if "-" in sinks and json == "-":
@@ -63,26 +89,16 @@ def command(
         backend, threads = _tuned(bundle, backend, threads)
     cv2.setNumThreads(1)  # a resize to the model's size gains nothing from threads, and costs CPU
 
-    drops: Counter[str] = Counter()
-
-    def on_event(event: Event) -> None:
-        if isinstance(event, FrameDropped):
-            drops[event.reason] += 1
-        elif isinstance(event, SourceLost):
-            note(f"source lost: {event.detail}; trying to open it again")
-        elif isinstance(event, SourceBack):
-            note(f"source back after {event.lost_ms / 1000:.1f} s")
-
     with open_model(bundle, backend=backend, threads=threads) as model, progress() as show:
+        count = itertools.count(1)
         summary = run(
             model,
             source,
             sinks,
-            policy=policy,
+            options=options,
             max_frames=max_frames,
-            timeouts=Timeouts(open_timeout, read_timeout),
-            on_event=on_event,
-            on_result=lambda result: show("frames", result.frame_id + 1, max_frames or 0),
+            on_event=_tell,
+            on_result=lambda result: show("frames", next(count), max_frames or 0),
         )
     print_table(
         f"{summary.bundle} on {summary.source}",
@@ -90,11 +106,25 @@ def command(
         _rows(summary),
         "-" if "-" in sinks else json,
     )
-    del drops["interrupted"]  # the frame in hand at the end is nobody's worry
-    if drops:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in drops.items())
-        note(f"dropped frames: {reasons}")
     print_json(summary, json)
+    failed = [f"{sink.sink}: {sink.error}" for sink in summary.sinks if sink.error]
+    if failed:
+        raise OutputError(f"not all results were kept: {'; '.join(failed)}")
+
+
+def _tell(event: Event) -> None:
+    from edgekit.runtime.events import Adapted, SinkLost, SourceBack, SourceFailed, SourceLost
+
+    if isinstance(event, SourceLost):
+        note(f"source lost: {event.detail}; trying to open it again")
+    elif isinstance(event, SourceBack):
+        note(f"source {event.source} back after {event.lost_ms / 1000:.1f} s")
+    elif isinstance(event, SourceFailed):
+        note(f"source {event.source} ended: {event.detail}; the others go on")
+    elif isinstance(event, SinkLost):
+        note(f"sink {event.sink} closed: {event.detail}; the others go on")
+    elif isinstance(event, Adapted):
+        note(f"{event.source}: {event.detail}")
 
 
 def _tuned(bundle: Path, backend: str | None, threads: int | None) -> tuple[str, int]:
@@ -115,10 +145,17 @@ def _tuned(bundle: Path, backend: str | None, threads: int | None) -> tuple[str,
 
 def _rows(summary: RunSummary) -> list[tuple[str, str, str, str]]:
     rows = [
-        ("frames", str(summary.frames), "", ""),
+        ("frames captured", str(summary.captured), "", ""),
+        ("frames delivered", str(summary.frames), "", ""),
+        *((f"dropped: {_WORDS.get(why, why)}", str(n), "", "") for why, n in summary.drops.items()),
         ("frames per second", f"{summary.fps:.1f}", "", ""),
         ("CPU ms a frame", f"{summary.cpu_ms_per_frame:.2f}", "", ""),
     ]
+    if summary.late:
+        rows.insert(2, ("delivered late", str(summary.late), "", ""))
+    if len(summary.sources) > 1:
+        rows += [(f"from {s.source}", str(s.delivered), "", "") for s in summary.sources]
+    rows += [(f"lost by {s.sink}", str(s.dropped), "", "") for s in summary.sinks if s.dropped]
     for name, times in {"age ms": summary.age_ms, **summary.stages_ms}.items():
         label = name if name.endswith("ms") else f"{name} ms"
         rows.append((label, f"{times.p50:.3f}", f"{times.p90:.3f}", f"{times.p99:.3f}"))

@@ -1,7 +1,7 @@
 """What can happen to a stream besides results: one frozen type an event, told to `on_event`.
 
-Times are `time.monotonic_ns`. Events reach `on_event` in the thread that takes the results, before
-the result that follows them.
+Times are `time.monotonic_ns`; `source` is what `Result.source` says. Events reach `on_event` in the
+thread that takes the results, before the result that follows them.
 """
 
 from __future__ import annotations
@@ -11,17 +11,35 @@ from typing import Literal
 
 import msgspec
 
+DropReason = Literal[
+    "superseded",
+    "undecodable",
+    "out_of_order",
+    "frozen",
+    "black",
+    "repeated",
+    "every_nth",
+    "rate_limit",
+    "outside_roi",
+    "late",
+    "interrupted",
+]
+
 
 class FrameDropped(msgspec.Struct, frozen=True, tag=True):
     """A captured frame that gets no result.
 
     Reasons: ``superseded`` by a newer one before the model was free; ``undecodable``;
-    ``interrupted``: in hand when the stream was ended.
+    ``out_of_order``: older than the frame before it; ``frozen``, ``black``, ``repeated``: no fresh
+    picture; ``every_nth``, ``rate_limit``: as asked for; ``outside_roi``: smaller than the region
+    of interest; ``late``: older than the age budget; ``interrupted``: in hand when the stream was
+    ended.
     """
 
     frame_id: int
-    reason: Literal["superseded", "undecodable", "interrupted"]
+    reason: DropReason
     detail: str = ""
+    source: str = ""
 
 
 class Gap(msgspec.Struct, frozen=True, tag=True):
@@ -29,6 +47,7 @@ class Gap(msgspec.Struct, frozen=True, tag=True):
 
     frame_id: int
     silent_ms: float
+    source: str = ""
 
 
 class SourceLost(msgspec.Struct, frozen=True, tag=True):
@@ -36,6 +55,7 @@ class SourceLost(msgspec.Struct, frozen=True, tag=True):
 
     at_ns: int
     detail: str
+    source: str = ""
 
 
 class SourceBack(msgspec.Struct, frozen=True, tag=True):
@@ -43,6 +63,31 @@ class SourceBack(msgspec.Struct, frozen=True, tag=True):
 
     at_ns: int
     lost_ms: float
+    source: str = ""
+
+
+class SourceFailed(msgspec.Struct, frozen=True, tag=True):
+    """One of several sources ended with an error; the others go on."""
+
+    at_ns: int
+    detail: str
+    source: str = ""
+
+
+class SinkLost(msgspec.Struct, frozen=True, tag=True):
+    """A sink failed and was closed; the others go on."""
+
+    at_ns: int
+    sink: str
+    detail: str
+
+
+class Adapted(msgspec.Struct, frozen=True, tag=True):
+    """What was measured at the start, and how the stream works from here on because of it."""
+
+    at_ns: int
+    detail: str
+    source: str = ""
 
 
 class Reset(msgspec.Struct, frozen=True, tag=True):
@@ -50,7 +95,9 @@ class Reset(msgspec.Struct, frozen=True, tag=True):
 
     frame_id: int
     reason: Literal["source back", "end of sequence"]
+    source: str = ""
 
 
-Event = FrameDropped | Gap | SourceLost | SourceBack | Reset
+OfSource = FrameDropped | Gap | SourceLost | SourceBack | SourceFailed | Adapted | Reset
+Event = OfSource | SinkLost
 OnEvent = Callable[[Event], None]

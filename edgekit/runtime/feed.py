@@ -1,215 +1,343 @@
-"""How frames get from a camera to the model: every frame, or the newest one."""
+"""How frames get from a camera to the model: in turn, or through a thread of the camera's own."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, Protocol, TypeVar
 
-import msgspec
-from numpy.typing import NDArray
-
-from edgekit.errors import DataError, SourceError
+from edgekit.errors import SourceError
 from edgekit.runtime.camera import Camera
-from edgekit.runtime.events import Event, FrameDropped, Gap, Reset, SourceBack, SourceLost
+from edgekit.runtime.clock import Condition
+from edgekit.runtime.events import (
+    Adapted,
+    FrameDropped,
+    Gap,
+    OfSource,
+    Reset,
+    SourceBack,
+    SourceLost,
+)
+from edgekit.runtime.reader import Frame, Grabbed, Reader
+from edgekit.runtime.reopen import Backoff
 
-Policy = Literal["every", "latest"]
-POLICIES: tuple[str, ...] = get_args(Policy)
+Health = Literal["live", "stalled", "lost", "reconnecting", "ended"]
 
-_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 0.5
 _GAP_PERIODS = 2.5
-
-
-class Frame(msgspec.Struct, frozen=True):
-    """A captured frame: its number, its time (`time.monotonic_ns`), its pixels, its cost."""
-
-    frame_id: int
-    captured_ns: int
-    image: NDArray[Any]
-    capture_ns: int
+_CLOSING_S = 0.5
+_MOST_EVENTS = 4096
+_PROBED_FRAMES = 8
+_LAZY_FROM = 0.02
+_T = TypeVar("_T")
 
 
 class Feed(Protocol):
-    """Delivers frames in order, and events no later than the frame that follows them."""
+    """Gives frames in order, and events no later than the frame that follows them.
 
-    def next(self) -> Frame | Event | None:
-        """Return the next frame to work on or the next event, or None at the end."""
+    Attributes:
+        health: of the source. ``stalled``: a read hangs; ``lost``: it gave an error;
+            ``reconnecting``: it is being opened again.
+    """
 
-    def close(self) -> list[Event]:
+    health: Health
+
+    def poll(self) -> Frame | OfSource | None:
+        """Return the next frame or event, or None if there is none now.
+
+        Raises:
+            Exception: what went wrong in the camera; the feed has ended.
+        """
+
+    def wait_ns(self) -> int:
+        """Return for how long `poll` will certainly have nothing; 0 if that is not known."""
+
+    def close(self) -> list[OfSource]:
         """Stop, release the camera, and return the events that are left."""
 
 
-class EveryFrame:
-    """Each frame of the camera in order, read when the model is ready for it.
+class InTurn:
+    """Each frame of the camera in order, read in the caller's thread when it is asked for."""
 
-    Attributes:
-        camera: may be replaced by another one between two frames; the numbers go on.
-    """
-
-    def __init__(self, camera: Camera) -> None:
-        self.camera = camera
-        self._next_id = 0
-        self._starts_sequence = False
+    def __init__(self, reader: Reader, *, paced: bool = False) -> None:
+        self.health: Health = "live"
+        self._reader = reader
+        self._paced = paced
+        self._is_closed = False
         self._held: Frame | None = None  # behind the event that precedes it
 
-    def next(self) -> Frame | FrameDropped | Reset | None:
+    def poll(self) -> Frame | OfSource | None:
         if self._held is not None:
             frame, self._held = self._held, None
             return frame
-        started_ns = time.monotonic_ns()
-        captured_ns = self.camera.grab()
-        if captured_ns is None:
+        if self.health == "ended" or self.wait_ns():
             return None
-        self._starts_sequence |= getattr(self.camera, "starts_sequence", False)
-        frame_id = self._next_id
-        self._next_id += 1
         try:
-            image = self.camera.retrieve()
-        except DataError as error:
-            return FrameDropped(frame_id, "undecodable", str(error))
-        frame = Frame(frame_id, captured_ns, image, time.monotonic_ns() - started_ns)
-        starts, self._starts_sequence = self._starts_sequence, False
-        if starts and frame_id:  # before the first frame there is nothing to forget
-            self._held = frame
-            return Reset(frame_id, "end of sequence")
-        return frame
+            item = self._reader.read()
+        except Exception:
+            self.health = "ended"
+            raise
+        if item is None:
+            self.health = "ended"
+        if isinstance(item, Frame) and item.starts_sequence:
+            self._held = item
+            return Reset(item.frame_id, "end of sequence")
+        return item
 
-    def close(self) -> list[Event]:
-        self.camera.close()
-        held, self._held = self._held, None
-        return [FrameDropped(held.frame_id, "interrupted")] if held is not None else []
+    def wait_ns(self) -> int:
+        return self._reader.wait_ns() if self._paced else 0
+
+    def close(self) -> list[OfSource]:
+        self.health = "ended"
+        if not self._is_closed:
+            self._is_closed = True
+            self._reader.camera.close()
+        return list(self._reader.ledger.close())
 
 
-class LatestFrame:
-    """The newest frame of a live camera, read by a thread of its own.
-
-    A frame that was not taken before the next one arrived is dropped, and told. A lost source is
-    opened again, for as long as it takes.
+class Threaded:
+    """Frames that a thread of its own reads while the model works.
 
     Args:
-        camera: an open live camera.
-        reopen: opens it again.
-        stall_s: silence after which the source counts as lost.
+        reader: of an open camera.
+        news: notified of all that happens; its lock guards what both threads touch.
+        waiting: so many frames may wait.
+        lossless: with a full queue the camera is left alone, instead of the oldest being dropped.
+        reopen: opens a live camera again, for as long as it takes; None: its loss is an error.
+        stall_s: a read that lasts longer has hung.
+        may_be_lazy: frames that nobody asks for need not be decoded.
     """
 
-    def __init__(self, camera: Camera, reopen: Callable[[], Camera], stall_s: float) -> None:
-        self._frames = EveryFrame(camera)
+    def __init__(
+        self,
+        reader: Reader,
+        news: Condition,
+        *,
+        waiting: int,
+        lossless: bool = False,
+        reopen: Callable[[], Camera] | None = None,
+        stall_s: float | None = None,
+        may_be_lazy: bool = False,
+    ) -> None:
+        self.health: Health = "live"
+        self._reader = reader
+        self._clock = reader.clock
+        self._news = news
+        self._waiting = waiting
+        self._lossless = lossless
         self._reopen = reopen
-        self._stall_s = stall_s
-        # `_news` guards what both threads touch: these five.
-        self._news = threading.Condition()
-        self._events: deque[Event] = deque()  # all older than, or about, the frame in the slot
-        self._slot: Frame | None = None
+        self._stall_ns = None if stall_s is None else round(1e9 * stall_s)
+        self._may_be_lazy = may_be_lazy
+        # Guarded by `news`, with `health`:
+        self._items: deque[Frame | OfSource] = deque()
+        self._frames = 0
+        self._is_wanted = False
+        self._reading_since_ns: int | None = None
         self._lost_ns: int | None = None
-        self._ended = False
         self._failure: Exception | None = None
-        self._closing = threading.Event()
+        self._is_closing = False
+        # Of the reading thread alone:
         self._last_ns: int | None = None
         self._period_ns = 0.0
         self._intervals = 0
-        self._thread = threading.Thread(target=self._read, name="edgekit-camera", daemon=True)
-        self._thread.start()
+        self._held: Grabbed | None = None
+        self._retrieve_ns: list[int] = []
+        self._is_lazy = False
+        self._thread = self._clock.start(self._read, "edgekit-camera")
 
-    def next(self) -> Frame | Event | None:
+    def poll(self) -> Frame | OfSource | None:
         with self._news:
-            while True:
-                if self._events:
-                    return self._events.popleft()
-                if self._slot is not None:
-                    frame, self._slot = self._slot, None
-                    return frame
-                if self._failure is not None:
-                    raise self._failure
-                if self._ended:
-                    return None
-                if not self._news.wait(self._stall_s):
-                    self._lose(f"{self._frames.camera.description} stalled for {self._stall_s:g} s")
+            self._note_stall()
+            if self._items:
+                item = self._items.popleft()
+                if isinstance(item, Frame):
+                    self._frames -= 1
+                    self._news.notify_all()
+                return item
+            failure, self._failure = self._failure, None
+            if failure is not None:
+                raise failure
+            if not self._is_wanted:
+                self._is_wanted = True
+                self._news.notify_all()
+            return None
 
-    def close(self) -> list[Event]:
-        self._closing.set()
+    def wait_ns(self) -> int:
+        return 0
+
+    def close(self) -> list[OfSource]:
+        self.stop()
+        with self._news:
+            self.health = "ended"
+            left: list[OfSource] = [item for item in self._items if not isinstance(item, Frame)]
+            self._items.clear()
+        return left + list(self._reader.ledger.close())
+
+    def stop(self) -> None:
+        """End the thread, which then closes the camera."""
+        with self._news:
+            if self._is_closing:
+                return
+            self._is_closing = True
+            self._news.notify_all()
         # A read that hangs in a driver cannot be interrupted; its thread ends when it returns, or
         # with the process.
-        self._thread.join(timeout=1.0)
-        with self._news:
-            if self._slot is not None:
-                self._events.append(FrameDropped(self._slot.frame_id, "interrupted"))
-                self._slot = None
-            left = list(self._events)
-            self._events.clear()
-        return left
+        self._thread.join(_CLOSING_S)
+
+    def _note_stall(self) -> None:
+        since_ns = self._reading_since_ns
+        if self._stall_ns is None or since_ns is None or self.health != "live":
+            return
+        if self._clock.now_ns() - since_ns > self._stall_ns:
+            description = self._reader.camera.description
+            self._lose("stalled", f"{description} stalled for {self._stall_ns / 1e9:g} s")
 
     def _read(self) -> None:
         failure: Exception | None = None
         try:
             try:
-                while not self._closing.is_set() and self._read_one():
+                while not self._is_closing and self._read_one():
                     continue
             finally:
-                self._frames.camera.close()
+                self._reader.camera.close()
         except Exception as error:  # a camera's bug must reach the caller, not die with the thread
             failure = error
         with self._news:
             self._failure = failure
-            self._ended = True
-            self._news.notify()
+            self._reading_since_ns = None
+            self.health = "ended"
+            self._news.notify_all()
 
     def _read_one(self) -> bool:
-        """Read one frame into the slot; False at the end of the stream."""
-        try:
-            frame = self._frames.next()
-        except SourceError as error:
-            with self._news:
-                self._lose(str(error))
-            return self._open_again()
-        if frame is None:
+        """Read one frame into the queue; False at the end of the stream."""
+        if self._lossless and not self._wait_for(lambda: self._frames < self._waiting, None):
             return False
-        if isinstance(frame, FrameDropped | Reset):
-            with self._news:
-                self._tell(frame)
-            return True
-        with self._news:
-            if self._slot is not None:
-                self._tell(FrameDropped(self._slot.frame_id, "superseded"))
-            self._tell_what_was_missed(frame)
-            self._slot = frame
-            self._news.notify()
+        try:
+            grabbed = self._in_camera(self._reader.grab)
+        except SourceError as error:
+            if self._reopen is None:
+                raise
+            self._lose("lost", str(error))
+            return self._open_again(self._reopen)
+        if self._held is not None:  # the camera has moved on: that one cannot be had any more
+            self._tell(self._reader.ledger.drop(self._held.frame_id, "superseded"))
+            self._held = None
+        if grabbed is None:
+            return False
+        self._note_arrival(grabbed.frame_id)
+        self._publish(self._decoded(grabbed) if isinstance(grabbed, Grabbed) else grabbed)
         return True
 
-    def _tell(self, event: Event) -> None:
-        self._events.append(event)
-        self._news.notify()
+    def _in_camera(self, work: Callable[[], _T]) -> _T:
+        """Do what may hang in a driver, so that it shows when it does."""
+        with self._news:
+            self._reading_since_ns = self._clock.now_ns()
+        try:
+            return work()
+        finally:
+            with self._news:
+                self._reading_since_ns = None
 
-    def _tell_what_was_missed(self, frame: Frame) -> None:
-        if self._last_ns is not None and self._frames.camera.rate_hz:
-            silent_ns = frame.captured_ns - self._last_ns
-            # The nominal rate of a network stream may be a guess (25 Hz for every MJPEG): the
-            # measured period, smoothed, counts where it is longer.
-            if silent_ns > _GAP_PERIODS * max(1e9 / self._frames.camera.rate_hz, self._period_ns):
-                self._tell(Gap(frame.frame_id, silent_ns / 1e6))
-            self._intervals = min(self._intervals + 1, 16)
-            self._period_ns += (silent_ns - self._period_ns) / self._intervals
-        self._last_ns = frame.captured_ns
+    def _decoded(self, grabbed: Grabbed) -> Frame | FrameDropped | None:
+        """Return the frame, or None where nobody asks for it while it is new."""
+        if self._is_lazy and not self._wait_for(lambda: self._is_wanted, self._period_ns / 2):
+            self._held = grabbed
+            return None
+        started_ns = self._clock.now_ns()
+        item = self._in_camera(lambda: self._reader.retrieve(grabbed))
+        if self._may_be_lazy and len(self._retrieve_ns) < _PROBED_FRAMES:
+            self._retrieve_ns.append(self._clock.now_ns() - started_ns)
+            if len(self._retrieve_ns) == _PROBED_FRAMES:
+                self._choose()
+        return item
+
+    def _choose(self) -> None:
+        """Decode on request from here on, where decoding costs enough for that."""
+        cost_ns = sorted(self._retrieve_ns)[_PROBED_FRAMES // 2]
+        self._is_lazy = cost_ns > _LAZY_FROM * self._period_ns > 0
+        if self._is_lazy:
+            detail = f"frames take {cost_ns / 1e6:.1f} ms to decode: only those that are used are"
+            self._tell(Adapted(self._clock.now_ns(), detail))
+
+    def _publish(self, item: Frame | FrameDropped | None) -> None:
+        with self._news:
+            if isinstance(item, Frame):
+                if self._frames == self._waiting:
+                    self._drop_oldest()
+                self._tell_return(item)
+                if item.starts_sequence:
+                    self._tell(Reset(item.frame_id, "end of sequence"))
+                self._frames += 1
+                self._is_wanted = False
+                self.health = "live"
+            if item is not None:
+                self._tell(item)
+
+    def _drop_oldest(self) -> None:
+        place = next(i for i, item in enumerate(self._items) if isinstance(item, Frame))
+        oldest = self._items[place]
+        assert isinstance(oldest, Frame)
+        self._items[place] = self._reader.ledger.drop(oldest.frame_id, "superseded")
+        self._frames -= 1
+
+    def _tell(self, item: Frame | OfSource) -> None:
+        with self._news:
+            self._items.append(item)
+            # While nobody asks, memory must not grow: the ledger has counted what is forgotten.
+            if len(self._items) > _MOST_EVENTS and isinstance(self._items[0], FrameDropped):
+                self._items.popleft()
+            self._news.notify_all()
+
+    def _note_arrival(self, frame_id: int) -> None:
+        """Keep the measured period of what is captured, and tell a silence."""
+        last_ns, self._last_ns = self._last_ns, self._reader.last_ns
+        if last_ns is None or self._last_ns is None or self._last_ns <= last_ns:
+            return
+        silent_ns = self._last_ns - last_ns
+        rate_hz = self._reader.camera.rate_hz
+        # The nominal rate of a network stream may be a guess (25 Hz for every MJPEG): the
+        # measured period, smoothed, counts where it is longer.
+        if rate_hz and silent_ns > _GAP_PERIODS * max(1e9 / rate_hz, self._period_ns):
+            self._tell(Gap(frame_id, silent_ns / 1e6))
+        self._intervals = min(self._intervals + 1, 16)
+        self._period_ns += (silent_ns - self._period_ns) / self._intervals
+
+    def _tell_return(self, frame: Frame) -> None:
         if self._lost_ns is not None:
             lost_ms = (frame.captured_ns - self._lost_ns) / 1e6
             self._tell(SourceBack(frame.captured_ns, lost_ms))
             self._tell(Reset(frame.frame_id, "source back"))
             self._lost_ns = None
 
-    def _lose(self, detail: str) -> None:
-        if self._lost_ns is None:
-            self._lost_ns = time.monotonic_ns()
-            self._tell(SourceLost(self._lost_ns, detail))
+    def _lose(self, health: Health, detail: str) -> None:
+        with self._news:
+            self.health = health
+            if self._lost_ns is None:
+                self._lost_ns = self._clock.now_ns()
+                self._tell(SourceLost(self._lost_ns, detail))
 
-    def _open_again(self) -> bool:
-        self._frames.camera.close()
-        delay_s = _FIRST_RETRY_S
-        while not self._closing.wait(delay_s):
+    def _open_again(self, reopen: Callable[[], Camera]) -> bool:
+        self._reader.camera.close()
+        lost_ns, backoff = self._clock.now_ns(), Backoff()
+        while True:
+            away_s = (self._clock.now_ns() - lost_ns) / 1e9
+            self._wait_for(lambda: False, 1e9 * backoff.delay_s(away_s))
+            with self._news:
+                if self._is_closing:
+                    return False
+                self.health = "reconnecting"
             try:
-                self._frames.camera = self._reopen()
+                self._reader.camera = reopen()
             except SourceError:
-                delay_s = min(2 * delay_s, _LAST_RETRY_S)
-            else:
-                return True
-        return False
+                continue
+            return True
+
+    def _wait_for(self, condition: Callable[[], bool], limit_ns: float | None) -> bool:
+        """Wait until `condition`; False after the limit, or when the feed is being closed."""
+        until_ns = None if limit_ns is None else self._clock.now_ns() + round(limit_ns)
+        with self._news:
+            while not (self._is_closing or condition()):
+                left_s = None if until_ns is None else (until_ns - self._clock.now_ns()) / 1e9
+                if left_s is not None and left_s <= 0:
+                    return False
+                self._news.wait(left_s)
+            return not self._is_closing

@@ -11,11 +11,13 @@ stream before several key frames must have passed.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+Fault = Literal["black", "repeated", "frozen"]
 
 _ROWS = 32  # compared: 123 kB of a 1280x720 frame
 _RECENT = 8  # drivers have 4 buffers or so, which come round again
@@ -55,7 +57,7 @@ class Freshness:
         """Return one for an open camera, which may say that it is ``inter_coded``."""
         return cls(inter_coded=getattr(camera, "inter_coded", False))
 
-    def check(self, frame: NDArray[Any], captured_ns: int) -> str | None:
+    def check(self, frame: NDArray[Any], captured_ns: int) -> Fault | None:
         """Return why a frame is not fresh, or None if it is.
 
         Args:

@@ -18,7 +18,9 @@ _LINES = 3
 _MAP_LINES = 6
 
 
-def draw(frame: NDArray[Any], value: Any) -> NDArray[np.uint8]:
+def draw(
+    frame: NDArray[Any], value: Any, roi: tuple[int, int, int, int] | None = None
+) -> NDArray[np.uint8]:
     """Return a copy of `frame` with `value` drawn on it, uint8 BGR [h, w, 3].
 
     Classes: the best three with their probability. Class map: colours blended in, with names.
@@ -27,13 +29,17 @@ def draw(frame: NDArray[Any], value: Any) -> NDArray[np.uint8]:
     Args:
         frame: uint8 BGR [h, w, 3], BGRA [h, w, 4] or grey [h, w] or [h, w, 1].
         value: a model's decoded prediction, or what a callable returned.
+        roi: what `value` is of: left, top, width, height, which are outlined; None: all of it.
 
     Raises:
         DataError: the frame is no picture.
     """
     canvas = _copied(frame)
+    left, top, width, height = roi or (0, 0, canvas.shape[1], canvas.shape[0])
     if isinstance(value, SegmentationMap):
-        _blend_map(canvas, value)
+        _blend_map(canvas[top : top + height, left : left + width], value)
+    if roi is not None:
+        cv2.rectangle(canvas, (left, top, width, height), _WHITE, 1)
     _write_lines(canvas, _lines(value))
     return canvas
 

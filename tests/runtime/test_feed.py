@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 
 from edgekit.errors import DataError, SourceError
+from edgekit.runtime.clock import SYSTEM
 from edgekit.runtime.events import FrameDropped, Gap, Reset, SourceBack, SourceLost
-from edgekit.runtime.feed import EveryFrame, Frame, LatestFrame
+from edgekit.runtime.feed import InTurn, Threaded
+from edgekit.runtime.inlets import Inlet, Inlets
+from edgekit.runtime.ledger import Ledger
+from edgekit.runtime.reader import Frame, Reader
 
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 SOON_S = 10.0
@@ -49,7 +53,35 @@ class Scripted:
         self.closed += 1
 
 
-def latest(camera, *more, stall_s=SOON_S):
+class Feed:
+    """A feed as the model's loop sees it: the next thing, waited for."""
+
+    def __init__(self, make, camera):
+        self.ledger = Ledger()
+        news = SYSTEM.condition()
+        self.inner = make(Reader(camera, self.ledger), news)
+        self._inlets = Inlets([Inlet("", self.inner, self.ledger, camera)], news)
+
+    def next(self):
+        found = self._inlets.next()
+        if found is None:
+            return None
+        if isinstance(found[1], Frame):
+            self.ledger.deliver(found[1].frame_id)
+        return found[1]
+
+    def close(self):
+        return self._inlets.close()
+
+    def dropped(self):
+        return sum(self.ledger.totals().dropped.values())
+
+
+def every(camera):
+    return Feed(lambda reader, news: InTurn(reader), camera)
+
+
+def latest(camera, *more, stall_s=SOON_S, waiting=1):
     cameras = iter(more)
 
     def reopen():
@@ -58,7 +90,10 @@ def latest(camera, *more, stall_s=SOON_S):
             raise following
         return following
 
-    return LatestFrame(camera, reopen, stall_s)
+    def make(reader, news):
+        return Threaded(reader, news, waiting=waiting, reopen=reopen, stall_s=stall_s)
+
+    return Feed(make, camera)
 
 
 def drain(feed):
@@ -86,7 +121,7 @@ def no_thread_is_left():
 
 def test_every_frame_comes_in_order_and_the_undecodable_is_told_in_its_place():
     camera = Scripted([0, DataError("torn"), 0])
-    feed = EveryFrame(camera)
+    feed = every(camera)
     items = drain(feed)
     assert items[1] == FrameDropped(1, "undecodable", "torn")
     assert [item.frame_id for item in items] == [0, 1, 2]
@@ -96,7 +131,7 @@ def test_every_frame_comes_in_order_and_the_undecodable_is_told_in_its_place():
 
 def test_every_frame_does_not_read_ahead():
     camera = Scripted([0] * 5)
-    feed = EveryFrame(camera)
+    feed = every(camera)
     feed.next()
     assert camera.captured == 1
 
@@ -106,7 +141,7 @@ def test_the_newest_frame_is_taken_and_the_others_are_told_once_each():
     feed = latest(Scripted([0, read_on, 0, 0, 0, all_read]))
     first = feed.next()
     read_on.set()
-    while len(feed._events) < 2:
+    while feed.dropped() < 2:
         time.sleep(0.001)
     items = [feed.next(), feed.next(), feed.next()]
     assert items[:2] == [FrameDropped(1, "superseded"), FrameDropped(2, "superseded")]
@@ -133,7 +168,7 @@ def test_no_frame_is_lost_from_the_ledger_when_the_consumer_is_slow():
 def test_closing_tells_the_frame_in_hand():
     hold = threading.Event()
     feed = latest(Scripted([0, hold]))
-    while feed._slot is None:
+    while not feed.ledger.totals().captured:
         time.sleep(0.001)
     threading.Timer(0.05, hold.set).start()
     assert feed.close() == [FrameDropped(0, "interrupted")]

@@ -15,6 +15,9 @@ import edgekit
 from edgekit.errors import SourceError
 from edgekit.runtime.camera import Timeouts, open_camera
 from edgekit.runtime.events import Reset, SourceBack, SourceLost
+from edgekit.runtime.opening import open_inlets
+from edgekit.runtime.options import StreamOptions
+from edgekit.runtime.stream import results
 
 LIMITS = Timeouts(open_s=3.0, read_s=1.0)
 PATIENCE_S = 20.0
@@ -144,9 +147,10 @@ def open_when_ready(url):
 
 def started_stream(url, events):
     """Return a stream of the results of a source whose sender may still be starting."""
-    from edgekit.runtime.stream import stream_camera
-
-    return stream_camera(open_when_ready(url), np.mean, events.append, None, None, url, LIMITS)
+    options = StreamOptions(timeouts=LIMITS)
+    first = [open_when_ready(url)]
+    reopen = lambda source: first.pop() if first else open_camera(source, LIMITS)  # noqa: E731
+    return results(open_inlets(url, options, open_one=reopen), np.mean, options, events.append)
 
 
 def kinds(events):

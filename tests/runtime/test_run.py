@@ -14,6 +14,7 @@ import edgekit
 from edgekit.errors import DataError, EnvironmentLacks, OutputError, UsageError
 from edgekit.runtime.camera import Timeouts
 from edgekit.runtime.events import FrameDropped
+from edgekit.runtime.options import StreamOptions
 from edgekit.runtime.run import run
 
 RED = np.full((48, 64, 3), (0, 0, 255), np.uint8)
@@ -39,13 +40,19 @@ def test_a_run_into_every_sink_and_its_account(model, tmp_path):
         "backend",
         "source",
         "frames",
+        "captured",
+        "late",
         "dropped",
+        "drops",
         "wall_s",
         "cpu_s",
         "fps",
         "cpu_ms_per_frame",
         "age_ms",
         "stages_ms",
+        "sources",
+        "sinks",
+        "adapted",
     ]
     assert summary.bundle == str(model.bundle.path)
     assert (summary.backend, summary.source) == ("litert", "an iterable")
@@ -81,7 +88,7 @@ def test_every_captured_frame_is_delivered_or_counted_as_dropped(model):
 
 def test_the_source_in_the_account_has_no_password(model):
     with pytest.raises(EnvironmentLacks) as caught:
-        run(model, "http://me:hidden@127.0.0.1:9/", timeouts=Timeouts(1, 1))
+        run(model, "http://me:hidden@127.0.0.1:9/", options=StreamOptions(timeouts=Timeouts(1, 1)))
     assert "hidden" not in str(caught.value)
 
 
@@ -152,7 +159,8 @@ def test_ctrl_c_is_a_normal_end(model, tmp_path, source):
     summary = run(model, source, sinks, on_result=interrupt)
     written = lines(tmp_path / "out.jsonl")
     assert 0 < len(written) <= summary.frames + 1
-    assert cv2.VideoCapture(sinks[1]).get(cv2.CAP_PROP_FRAME_COUNT) == len(written)
+    video = cv2.VideoCapture(sinks[1]).get(cv2.CAP_PROP_FRAME_COUNT)
+    assert video == summary.sinks[1].written > 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -169,8 +177,9 @@ def test_a_signal_ends_the_command_cleanly(classifier_bundle, tmp_path, number):
         rest, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
-    delivered = 5 + len(rest.splitlines())
     summary = json.loads((tmp_path / "run.json").read_text())
-    assert 0 <= summary["frames"] - delivered <= 1  # the signal may come between the two
-    video = cv2.VideoCapture(f"{tmp_path}/out.mp4")
-    assert abs(video.get(cv2.CAP_PROP_FRAME_COUNT) - delivered) <= 1
+    lines, video = summary["sinks"]  # with queues: on a busy machine each may have lost some
+    assert lines["written"] == 5 + len(rest.splitlines())
+    capture = cv2.VideoCapture(f"{tmp_path}/out.mp4")
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == video["written"] > 0
+    assert {sink["written"] + sink["dropped"] for sink in (lines, video)} == {summary["frames"]}

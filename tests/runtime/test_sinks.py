@@ -86,11 +86,13 @@ def test_json_lines_have_exactly_their_keys(tmp_path):
         assert len(path.read_text().splitlines()) == number + 1
     sink.close()
     first, *_ = (json.loads(line) for line in path.read_text().splitlines())
-    assert list(first) == ["frame_id", "captured_ns", "age_ms", "value"]
+    assert list(first) == ["frame_id", "captured_ns", "age_ms", "source", "late", "value"]
     assert first == {
         "frame_id": 0,
         "captured_ns": 10**9,
         "age_ms": 1.235,
+        "source": "",
+        "late": False,
         "value": [{"index": 1, "label": "zebra", "score": 0.75}],
     }
 

@@ -196,7 +196,7 @@ def test_a_wrong_frame_is_a_data_error(classifier_bundle):
     ("choices", "says"),
     [
         ({"max_frames": 0}, "`max_frames` must be at least 1; got 0"),
-        ({"policy": "newest"}, "`policy` must be one of every, latest; got 'newest'"),
+        ({"policy": "newest"}, "`policy` must be one of every, latest, bounded:N; got 'newest'"),
     ],
 )
 def test_wrong_choices_are_told_at_once(choices, says):

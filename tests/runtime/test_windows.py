@@ -301,7 +301,7 @@ def test_the_end_of_a_sequence_is_an_event_before_the_first_result_of_the_next(e
     stream = edgekit.stream([steps(9), steps(8, first=50)], echo(), on_event=told.append)
     for result in stream:
         told.append(result.frame_id)
-    assert told == [0, 1, Reset(2, "end of sequence"), 2, 3]
+    assert told == [0, 1, Reset(2, "end of sequence", "an iterable"), 2, 3]
 
 
 def test_under_latest_windows_are_dropped_and_not_steps(echo):

@@ -24,7 +24,9 @@ _BY_SUFFIX = {
 class Sink(Protocol):
     """Takes results in order; opening it is making it.
 
-    One that draws on pictures has ``needs_pictures = True``.
+    One that draws on pictures has ``needs_pictures = True``. One that takes microseconds has
+    ``writes_at_once = True``: it is written to in the model's thread, without a queue, and may have
+    ``event(event)``, which is called for each event of the run.
     """
 
     def write(self, result: Result) -> None:
@@ -63,6 +65,15 @@ def check_pictures(camera: Camera, sinks: Sequence[str]) -> None:
                 f"`sink` {without_secrets(uri)!r} draws on pictures, and {camera.description} "
                 "gives numbers; write the results to FILE.jsonl or - (standard output)"
             )
+
+
+def writes_at_once(uri: str) -> bool:
+    """Whether the sink is faster than handing over to another thread, as lines in a file are."""
+    kind = kind_of(uri)
+    path = Path(uri.removeprefix("jsonl://"))
+    if kind == "jsonl":
+        return uri != "-" and (path.is_file() or not path.exists())
+    return bool(getattr(plugins.load("sink", kind).Sink, "writes_at_once", False))
 
 
 def kind_of(uri: str) -> str:

@@ -33,7 +33,7 @@ class Sink:
             ) from error
 
     def write(self, result: Result) -> None:
-        cv2.imshow(_TITLE, draw(result.frame, result.value))
+        cv2.imshow(_TITLE, draw(result.frame, result.value, result.roi))
         key = cv2.waitKey(1) & 0xFF
         if key in (27, ord("q")) or cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1:
             raise KeyboardInterrupt

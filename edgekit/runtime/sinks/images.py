@@ -23,7 +23,7 @@ class Sink:
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, result: Result) -> None:
-        done, content = cv2.imencode(".jpg", draw(result.frame, result.value))
+        done, content = cv2.imencode(".jpg", draw(result.frame, result.value, result.roi))
         if not done:
             raise OutputError(f"frame {result.frame_id} cannot be encoded as JPEG")
         write_file(self._folder / f"{result.frame_id:06}.jpg", content.tobytes(), synced=False)

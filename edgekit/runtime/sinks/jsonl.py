@@ -32,9 +32,10 @@ class Sink:
     def write(self, result: Result) -> None:
         head = (
             f'{{"frame_id":{result.frame_id},"captured_ns":{result.captured_ns},'
-            f'"age_ms":{result.age_ms:.3f},"value":'
+            f'"age_ms":{result.age_ms:.3f},"source":'
         )
-        line = head.encode() + to_json(result.value) + b"}\n"
+        source = to_json(result.source) + (b',"late":true' if result.late else b',"late":false')
+        line = head.encode() + source + b',"value":' + to_json(result.value) + b"}\n"
         with output_errors(self._path):
             if not self._is_new:
                 self._is_new = True

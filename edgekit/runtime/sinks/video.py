@@ -31,7 +31,7 @@ class Sink:
             self._partial.touch(exist_ok=False)
 
     def write(self, result: Result) -> None:
-        picture = draw(result.frame, result.value)
+        picture = draw(result.frame, result.value, result.roi)
         if self._writer is None:
             self._open(picture.shape[1], picture.shape[0])
         assert self._writer is not None
