@@ -73,6 +73,7 @@ class Inlets:
         self._stop = stop or Stop()
         self.on_turn: Callable[[Inlets], None] = lambda inlets: None
         self._turn = 0
+        self._over: set[int] = set()
 
     def next(self) -> tuple[int, Frame | OfSource] | None:
         """Return the number of a source and its next frame or event; None at the end of all."""
@@ -86,9 +87,9 @@ class Inlets:
                 found = self._poll()
                 if found is not None:
                     return found
-                waiting = [i.feed.wait_ns() for i in self.inlets if i.feed.health != "ended"]
-                if not waiting:
+                if len(self._over) == len(self.inlets):
                     return None
+                waiting = [inlet.feed.wait_ns() for inlet in self.inlets]
                 # Only where all feeds are threads or wait for their time is there nothing to do.
                 self._news.wait(min(_LOOK_AGAIN_S, min(filter(None, waiting), default=1e9) / 1e9))
         return None
@@ -107,11 +108,15 @@ class Inlets:
     def _poll(self) -> tuple[int, Frame | OfSource] | None:
         for step in range(len(self.inlets)):
             number = (self._turn + step) % len(self.inlets)
+            if number in self._over:
+                continue
             inlet = self.inlets[number]
+            has_ended = inlet.feed.health == "ended"  # before looking: all it gave is there then
             try:
                 item = inlet.feed.poll()
             except Exception as error:
-                if not any(i.feed.health != "ended" for i in self.inlets):
+                self._over.add(number)
+                if len(self._over) == len(self.inlets):
                     raise
                 detail = str(error) or type(error).__name__
                 item = SourceFailed(self.clock.now_ns(), detail)
@@ -120,6 +125,8 @@ class Inlets:
                 return number, item
             if item is not None:
                 return number, named(item, inlet.name)
+            if has_ended:
+                self._over.add(number)
         return None
 
 

@@ -179,6 +179,7 @@ class Staged:
                 if on_result is not None:
                     on_result(result)
         finally:
+            stream.close()
             self.inlets.close()
             self.outlets.close()
             self.check_end()
