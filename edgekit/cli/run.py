@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,6 +61,9 @@ def command(
     ] = False,
     open_timeout: Annotated[float, typer.Option(help="Seconds to open the source.")] = 5.0,
     read_timeout: Annotated[float, typer.Option(help="Seconds without a frame.")] = 5.0,
+    watchdog: Annotated[
+        bool, typer.Option("--watchdog", help="Tell systemd that it is alive (Type=notify).")
+    ] = False,
     json: Json = None,
 ) -> None:
     """Run a bundle on frames; Ctrl-C ends it cleanly."""
@@ -67,6 +71,7 @@ def command(
 
     from edgekit.runtime.camera import Timeouts
     from edgekit.runtime.model import open_model
+    from edgekit.runtime.notify import Watchdog
     from edgekit.runtime.options import StreamOptions, parse_age_ms, parse_region
     from edgekit.runtime.run import check_sinks, run
     from edgekit.runtime.stream import check_max_frames
@@ -89,7 +94,10 @@ def command(
         backend, threads = _tuned(bundle, backend, threads)
     cv2.setNumThreads(1)  # a resize to the model's size gains nothing from threads, and costs CPU
 
-    with open_model(bundle, backend=backend, threads=threads) as model, progress() as show:
+    with ExitStack() as stack:
+        told = stack.enter_context(Watchdog()) if watchdog else None
+        model = stack.enter_context(open_model(bundle, backend=backend, threads=threads))
+        show = stack.enter_context(progress())
         count = itertools.count(1)
         summary = run(
             model,
@@ -98,6 +106,7 @@ def command(
             options=options,
             max_frames=max_frames,
             on_event=_tell,
+            on_turn=None if told is None else told.turn,
             on_result=lambda result: show("frames", next(count), max_frames or 0),
         )
     print_table(

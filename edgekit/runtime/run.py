@@ -94,6 +94,7 @@ def run(
         DataError: the source gave no frame.
         OutputError: a sink cannot be written, and it was the last, or the source is a file; the
             others are closed and readable.
+        KeyboardInterrupt: a signal came before the first result.
     """
     check_sinks(source, sinks)
     check_max_frames(max_frames)
@@ -131,6 +132,8 @@ def run(
     failure = outlets.failure()
     if failure is not None and not is_live:  # found while closing
         raise failure
+    if stop.is_asked and not account.frames:
+        raise KeyboardInterrupt
     return account.summary(model, inlets, outlets, wall_s, cpu_s)
 
 
@@ -184,6 +187,10 @@ class _Account:
         self._late: Counter[str] = Counter()
         self._ages_of: dict[str, Samples] = defaultdict(Samples)
 
+    @property
+    def frames(self) -> int:
+        return self._ages_ms.count
+
     def event(self, event: Event) -> None:
         if isinstance(event, FrameDropped):
             self._last_drop = event.detail or self._last_drop
@@ -209,7 +216,7 @@ class _Account:
     ) -> RunSummary:
         """Return the account of the run, which has ended."""
         sources = ", ".join(inlet.name for inlet in inlets.inlets)
-        if not self._ages_ms.count:
+        if not self.frames:
             detail = f": {self._last_drop}" if self._last_drop else ""
             raise DataError(f"{sources} gave no frame{detail}")
         accounts = tuple(self._source(inlet) for inlet in inlets.inlets)

@@ -163,6 +163,23 @@ def test_ctrl_c_is_a_normal_end(model, tmp_path, source):
     assert video == summary.sinks[1].written > 0
 
 
+def test_a_signal_before_the_first_frame_is_an_interruption(model):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, [], on_turn=lambda inlets: os.kill(os.getpid(), signal.SIGTERM))
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_lets_the_result_in_hand_be_written(model, tmp_path):
+    def signal_at_third(result):
+        if result.frame_id == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    path = tmp_path / "out.jsonl"
+    summary = run(model, "test://64x48", [str(path)], on_result=signal_at_third)
+    assert len(lines(path)) == summary.frames == summary.captured == 4
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_command_cleanly(classifier_bundle, tmp_path, number):
     sinks = ["--sink", "-", "--sink", f"{tmp_path}/out.mp4"]
