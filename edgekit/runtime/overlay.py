@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from functools import cache
 from typing import Any
 
@@ -11,11 +12,102 @@ from numpy.typing import NDArray
 
 from edgekit.errors import DataError
 from edgekit.runtime.postprocess import NOT_SEEN, SegmentationMap
+from edgekit.runtime.stream import Result
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE = (255, 255, 255)
 _LINES = 3
 _MAP_LINES = 6
+_RATE_OVER = 30  # results
+_TRACE_STEPS, _TRACES = 150, 4
+_LEAST_HEIGHT = 120
+
+
+class History:
+    """What the pictures of one source show of the results before: their rate, and their numbers."""
+
+    def __init__(self) -> None:
+        self._captured_ns: deque[int] = deque(maxlen=_RATE_OVER)
+        self._numbers: deque[NDArray[np.float32]] = deque(maxlen=_TRACE_STEPS)
+
+    def add(self, result: Result) -> None:
+        """Take the next result."""
+        self._captured_ns.append(result.captured_ns)
+        if isinstance(result.value, np.ndarray) and result.value.dtype.kind == "f":
+            numbers = result.value.reshape(-1)[:_TRACES].astype(np.float32)
+            if self._numbers and self._numbers[-1].shape != numbers.shape:
+                self._numbers.clear()
+            self._numbers.append(numbers)
+
+    def copy(self) -> History:
+        """Return one that does not change when this one does."""
+        other = History()
+        other._captured_ns = self._captured_ns.copy()
+        other._numbers = self._numbers.copy()
+        return other
+
+    @property
+    def fps(self) -> float:
+        """Results a second, by when their frames were captured; 0 where that cannot be told."""
+        times = list(self._captured_ns)
+        spent_ns = times[-1] - times[0] if times else 0
+        return (len(times) - 1) / spent_ns * 1e9 if spent_ns > 0 else 0.0
+
+    def trace(self) -> NDArray[np.float32]:
+        """Return the first numbers of the results before, [steps, numbers]; both may be 0."""
+        numbers = list(self._numbers)
+        return np.stack(numbers) if numbers else np.empty((0, 0), np.float32)
+
+
+class Annotator:
+    """`annotate` for sinks, which get every result of all sources: it keeps their histories."""
+
+    def __init__(self) -> None:
+        self._histories: defaultdict[str, History] = defaultdict(History)
+
+    def __call__(self, result: Result) -> NDArray[np.uint8]:
+        """Return the annotated picture of the next result."""
+        history = self._histories[result.source]
+        history.add(result)
+        return annotate(result, history)
+
+
+def annotate(result: Result, history: History) -> NDArray[np.uint8]:
+    """Return a result's frame with value, region, rate and age on it, uint8 BGR [h, w, 3].
+
+    Numbers are drawn as curves over the results before, each from its least to its largest.
+
+    Args:
+        result: a picture's.
+        history: of the source, `result` included.
+
+    Raises:
+        DataError: the frame is no picture.
+    """
+    canvas = draw(result.frame, result.value, result.roi)
+    if canvas.shape[0] < _LEAST_HEIGHT:
+        return canvas  # no room beside the value
+    _draw_trace(canvas, history.trace())
+    rate = f"{history.fps:.1f} fps, " if history.fps else ""
+    text = f"{rate}age {result.age_ms:.0f} ms{', LATE' if result.late else ''}"
+    _write_lines(canvas, [(text, _WHITE)], at_bottom=True)
+    return canvas
+
+
+def _draw_trace(canvas: NDArray[np.uint8], trace: NDArray[np.float32]) -> None:
+    """Draw curves into the lower half, above the line of text."""
+    height, width = canvas.shape[:2]
+    if len(trace) < 2:
+        return
+    foot, tall = height - round(0.15 * height), 0.35 * height
+    x = np.linspace(0, width - 1, _TRACE_STEPS)[: len(trace)]
+    for number, values in enumerate(trace.T):
+        finite = np.nan_to_num(values, posinf=0, neginf=0)
+        spread = float(np.ptp(finite)) or 1.0
+        y = foot - tall * (finite - finite.min()) / spread
+        points = np.stack([x, y], 1).round().astype(np.int32)
+        color = class_colors()[number].tolist()
+        cv2.polylines(canvas, [points], False, color, 1 + int(height > 600), cv2.LINE_AA)
 
 
 def draw(
@@ -90,15 +182,22 @@ def class_colors() -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0], np.uint8)
 
 
-def _write_lines(canvas: NDArray[np.uint8], lines: list[tuple[str, tuple[int, ...]]]) -> None:
-    """Write coloured text in the upper left corner on a darkened field."""
+def _write_lines(
+    canvas: NDArray[np.uint8],
+    lines: list[tuple[str, tuple[int, ...]]],
+    *,
+    at_bottom: bool = False,
+) -> None:
+    """Write coloured text in the upper or lower left corner on a darkened field."""
     scale = max(0.35, min(canvas.shape[:2]) / 600)
     step = round(34 * scale)
     widest = max(cv2.getTextSize(text, _FONT, scale, 1)[0][0] for text, _ in lines)
-    field = canvas[: step * len(lines) + step // 2, : widest + step]
+    tall = step * len(lines) + step // 2
+    part = canvas[-tall:] if at_bottom else canvas[:tall]
+    field = part[:, : widest + step]
     field[...] = field // 3
     for number, (text, color) in enumerate(lines, 1):
         # Hershey fonts hold ASCII only; other characters would become question marks anyway.
         plain = text.encode("ascii", "replace").decode()
         place = (step // 2, step * number - step // 8)
-        cv2.putText(canvas, plain, place, _FONT, scale, color, 1 + int(scale > 0.8), cv2.LINE_AA)
+        cv2.putText(part, plain, place, _FONT, scale, color, 1 + int(scale > 0.8), cv2.LINE_AA)

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from edgekit.errors import DataError
-from edgekit.runtime.overlay import class_colors, draw
+from edgekit.runtime.overlay import Annotator, History, annotate, class_colors, draw
 from edgekit.runtime.postprocess import NOT_SEEN, ClassScore, SegmentationMap
+from edgekit.runtime.stream import Result
 
 CLASSES = (ClassScore(3, "zebra", 0.9), ClassScore(1, "crossing", 0.1))
 
@@ -80,3 +81,61 @@ def test_every_class_has_a_colour_of_its_own():
 def test_what_is_no_picture_is_refused(frame):
     with pytest.raises(DataError, match=r"FILE\.jsonl"):
         draw(frame, CLASSES)
+
+
+def result(number=0, value="seen", frame=None, **fields):
+    frame = grey(240, 320, 3) if frame is None else frame
+    return Result(number, number * 40_000_000, 12.0, value, frame, {}, **fields)
+
+
+def test_rate_and_age_stand_at_the_bottom():
+    drawn = annotate(result(value=()), History())
+    assert (drawn[200:, :100] != 100).any()
+    assert (drawn[120:200] == 100).all()
+
+
+def test_the_rate_is_that_of_the_last_results():
+    history = History()
+    assert history.fps == 0
+    for number in range(100):
+        history.add(result(number))
+    assert history.fps == pytest.approx(25)
+    history.add(result(99))
+    assert history.fps > 0
+
+
+def test_a_late_result_says_so():
+    on_time, late = (annotate(result(late=late), History()) for late in (False, True))
+    assert (on_time != late).any()
+
+
+def test_numbers_are_curves_over_the_results_before():
+    annotated, plain = Annotator(), draw(grey(240, 320, 3), np.zeros(2, np.float32))
+    for number in range(60):
+        value = np.array([np.sin(number / 5), 3.0], np.float32)
+        drawn = annotated(result(number, value))
+    middle = drawn[120:200, 20:100]
+    assert (middle != plain[120:200, 20:100]).any()
+    assert (middle == class_colors()[0]).all(-1).any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_curve_of_numbers_that_are_none(bad):
+    annotated = Annotator()
+    for value in (1.0, bad, bad):
+        assert annotated(result(0, np.array([value], np.float32))).shape == (240, 320, 3)
+
+
+def test_outputs_that_change_their_size_begin_anew():
+    history = History()
+    history.add(result(0, np.zeros(3, np.float32)))
+    history.add(result(1, np.zeros(2, np.float32)))
+    assert history.trace().shape == (1, 2)
+
+
+def test_each_source_has_its_own_history():
+    annotated = Annotator()
+    for number in range(5):
+        one = annotated(result(number, value=(), source="a"))
+        other = annotated(result(3 * number, value=(), source="b"))
+    assert (one[200:] != other[200:]).any()

@@ -7,7 +7,7 @@ import os
 import cv2
 
 from edgekit.errors import EnvironmentLacks
-from edgekit.runtime.overlay import draw
+from edgekit.runtime.overlay import Annotator
 from edgekit.runtime.stream import Result
 
 _TITLE = "EdgeKit"
@@ -19,6 +19,7 @@ class Sink:
     needs_pictures = True
 
     def __init__(self, uri: str, rate_hz: float | None) -> None:
+        self._annotated = Annotator()
         if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise EnvironmentLacks(
                 "`sink` display:// needs a display, and neither DISPLAY nor WAYLAND_DISPLAY is "
@@ -33,7 +34,7 @@ class Sink:
             ) from error
 
     def write(self, result: Result) -> None:
-        cv2.imshow(_TITLE, draw(result.frame, result.value, result.roi))
+        cv2.imshow(_TITLE, self._annotated(result))
         key = cv2.waitKey(1) & 0xFF
         if key in (27, ord("q")) or cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1:
             raise KeyboardInterrupt

@@ -8,7 +8,7 @@ import cv2
 
 from edgekit.atomic import output_errors, write_file
 from edgekit.errors import OutputError
-from edgekit.runtime.overlay import draw
+from edgekit.runtime.overlay import Annotator
 from edgekit.runtime.stream import Result
 
 
@@ -18,12 +18,13 @@ class Sink:
     needs_pictures = True
 
     def __init__(self, uri: str, rate_hz: float | None) -> None:
+        self._annotated = Annotator()
         self._folder = Path(uri.removeprefix("images://"))
         with output_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, result: Result) -> None:
-        done, content = cv2.imencode(".jpg", draw(result.frame, result.value, result.roi))
+        done, content = cv2.imencode(".jpg", self._annotated(result))
         if not done:
             raise OutputError(f"frame {result.frame_id} cannot be encoded as JPEG")
         write_file(self._folder / f"{result.frame_id:06}.jpg", content.tobytes(), synced=False)

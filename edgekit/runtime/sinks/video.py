@@ -9,7 +9,7 @@ import cv2
 
 from edgekit.atomic import output_errors
 from edgekit.errors import OutputError
-from edgekit.runtime.overlay import draw
+from edgekit.runtime.overlay import Annotator
 from edgekit.runtime.stream import Result
 
 
@@ -22,6 +22,7 @@ class Sink:
     needs_pictures = True
 
     def __init__(self, uri: str, rate_hz: float | None) -> None:
+        self._annotated = Annotator()
         self._path = Path(uri.removeprefix("video://"))
         self._partial = self._path.with_name(f".{secrets.token_hex(4)}.{self._path.name}")
         self._rate_hz = rate_hz or 30.0
@@ -31,7 +32,7 @@ class Sink:
             self._partial.touch(exist_ok=False)
 
     def write(self, result: Result) -> None:
-        picture = draw(result.frame, result.value, result.roi)
+        picture = self._annotated(result)
         if self._writer is None:
             self._open(picture.shape[1], picture.shape[0])
         assert self._writer is not None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgekit.runtime.events import Event, FrameDropped, SourceBack, SourceLost
+from edgekit.runtime.overlay import History
 from edgekit.runtime.stream import Result
 
 BOUNDS_MS = (
@@ -82,6 +83,7 @@ class Channel:
 
     def __init__(self) -> None:
         self.newest: Result | None = None
+        self.history = History()
         self.newest_ns = 0
         self.frames = 0
         self.dropped: Counter[str] = Counter()
@@ -99,6 +101,7 @@ class Channel:
         else:
             self._window_frames += 1
         self.newest, self.newest_ns = result, now_ns
+        self.history.add(result)
         self.frames += 1
         self.age.add(result.age_ms)
         self.latency.add(sum(result.stages_ns.get(name, 0) for name in _COMPUTING) / 1e6)
@@ -146,11 +149,14 @@ class Board:
             elif isinstance(event, SourceBack):
                 channel.lost = ""
 
-    def newest(self, number: int) -> Result | None:
-        """Return the newest result of a source, by its number in `status`."""
+    def newest(self, number: int) -> tuple[Result, History] | None:
+        """Return a source's newest result and what came before, by the source's number."""
         with self._lock:
             channels = list(self._channels.values())
-            return channels[number].newest if 0 <= number < len(channels) else None
+            if not 0 <= number < len(channels):
+                return None
+            channel = channels[number]
+            return None if channel.newest is None else (channel.newest, channel.history.copy())
 
     def status(self) -> dict[str, Any]:
         """Return all figures; `docs/json.md` describes the keys."""

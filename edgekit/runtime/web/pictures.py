@@ -6,10 +6,11 @@ import asyncio
 from typing import NamedTuple
 
 import cv2
+import msgspec
 import numpy as np
 
 from edgekit.errors import DataError
-from edgekit.runtime.overlay import draw
+from edgekit.runtime.overlay import History, annotate
 from edgekit.runtime.stream import Result
 from edgekit.runtime.web.board import Board
 
@@ -56,12 +57,11 @@ class Pictures:
         idle = 0
         try:
             while idle < 2 * RATE_HZ:
-                result = self._board.newest(self._number)
-                if result is not None and (
-                    self._newest is None or result.frame_id != self._newest.frame_id
-                ):
-                    jpeg = await asyncio.to_thread(encoded, result)
-                    self._newest = Picture(result.frame_id, jpeg)
+                found = self._board.newest(self._number)
+                shown = None if self._newest is None else self._newest.frame_id
+                if found is not None and found[0].frame_id != shown:
+                    jpeg = await asyncio.to_thread(encoded, *found)
+                    self._newest = Picture(found[0].frame_id, jpeg)
                     self._tell()
                 idle = 0 if self.viewers else idle + 1
                 await asyncio.sleep(1 / RATE_HZ)
@@ -74,12 +74,13 @@ class Pictures:
         self._news = asyncio.Event()
 
 
-def encoded(result: Result) -> bytes:
-    """Return the frame with its result drawn on it as a JPEG of at most 960 pixels in width."""
+def encoded(result: Result, history: History) -> bytes:
+    """Return an annotated result as a JPEG of at most 960 pixels in width."""
     try:
-        drawn = draw(result.frame, result.value)
+        drawn = annotate(result, history)
     except DataError:  # no picture, such as a step of a sequence: the value alone
-        drawn = draw(np.zeros((180, 640, 3), np.uint8), result.value)
+        blank = np.zeros((360, 640, 3), np.uint8)
+        drawn = annotate(msgspec.structs.replace(result, frame=blank, roi=None), history)
     if drawn.shape[1] > _WIDEST:
         height = max(1, round(drawn.shape[0] * _WIDEST / drawn.shape[1]))
         size = (_WIDEST, height)

@@ -12,6 +12,7 @@ import pytest
 
 from edgekit.errors import OutputError, UsageError
 from edgekit.runtime.events import FrameDropped, SourceBack, SourceLost
+from edgekit.runtime.overlay import History
 from edgekit.runtime.stream import Result
 from edgekit.runtime.web.access import Gate, Place
 from edgekit.runtime.web.board import BOUNDS_MS, Board, Histogram
@@ -238,7 +239,7 @@ def test_a_picture_is_a_jpeg_of_bounded_width(frame, width):
 
     from edgekit.runtime.web.pictures import encoded
 
-    jpeg = np.frombuffer(encoded(result(frame=frame)), np.uint8)
+    jpeg = np.frombuffer(encoded(result(frame=frame), History()), np.uint8)
     assert cv2.imdecode(jpeg, cv2.IMREAD_COLOR).shape[1] == width
 
 
@@ -268,7 +269,7 @@ def test_a_picture_is_encoded_once_for_all_viewers(sink, monkeypatch):
     from edgekit.runtime.web import pictures
 
     page, made, original = sink(), [], pictures.encoded
-    monkeypatch.setattr(pictures, "encoded", lambda r: made.append(r.frame_id) or original(r))
+    monkeypatch.setattr(pictures, "encoded", lambda r, h: made.append(r.frame_id) or original(r, h))
     page.write(result(0))
     viewers = [threading.Thread(target=read_parts, args=(page, 3)) for _ in range(6)]
     for viewer in viewers:
