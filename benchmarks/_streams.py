@@ -7,6 +7,7 @@ stamp, through ffmpeg, to one reader after the other.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -99,13 +100,17 @@ def send(kind: str, port: int, size: str) -> None:
     while True:
         camera = open_camera(f"test://{size}@{RATE_HZ}?stamp=on")
         process = subprocess.Popen(
-            ["ffmpeg", "-loglevel", "error", *raw, *out], stdin=subprocess.PIPE
+            ["ffmpeg", "-loglevel", "error", *raw, *out], stdin=subprocess.PIPE, bufsize=0
         )
         with contextlib.suppress(BrokenPipeError), process:
             assert process.stdin is not None
+            # A frame in one piece, not in 14: each piece costs a change of process.
+            fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, 1 << 20)
             while process.poll() is None:
                 camera.grab()
-                process.stdin.write(camera.retrieve())
+                rest = memoryview(camera.retrieve()).cast("B")
+                while rest:
+                    rest = rest[process.stdin.write(rest) :]
 
 
 if __name__ == "__main__":

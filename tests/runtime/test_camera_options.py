@@ -82,6 +82,13 @@ def test_a_rotation_that_cannot_be(options):
         open_camera(f"test://64x48?{options}")
 
 
+def test_numbers_are_not_turned(tmp_path):
+    path = tmp_path / "steps.csv"
+    path.write_text("1,2\n3,4\n")
+    with pytest.raises(UsageError, match="gives no pictures"):
+        open_camera(f"csv://{path}?rotate=90")
+
+
 @pytest.mark.parametrize(
     "uri",
     ["test://64x48?x=1", "http://h/#x=1", "rtsp://h/#x=1", "file:///x.mp4#x=1", "images://x#x=1"],

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.errors import UsageError
 from edgekit.runtime import camera
 
 _CODES = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
@@ -15,6 +16,9 @@ class Camera:
     """The frames of another source, turned clockwise by 90, 180 or 270 degrees."""
 
     def __init__(self, source: camera.Camera, degrees: int) -> None:
+        if not getattr(source, "gives_pictures", True):
+            source.close()
+            raise UsageError(f"`source` {source.description!r} gives no pictures: take rotate away")
         self._source = source
         self._code = _CODES[degrees]
         self.live = source.live
