@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Task = Literal["classification", "segmentation", "sequence", "regression"]
-Resize = Literal["stretch", "letterbox", "center_crop"]
+Resize = Literal["stretch", "letterbox", "center_crop", "tile"]
 Interpolation = Literal["nearest", "linear", "area", "cubic"]
 Color = Literal["rgb", "bgr", "gray"]
 Layout = Literal["nhwc", "nchw", "as_is"]
+Activation = Literal["none", "softmax", "sigmoid"]
 Precision = Literal["fp32", "fp16", "dynamic", "int8", "int16x8", "auto"]
 """``int8``: ``static_wi8_ai8``, int8 inputs and outputs too; ``int16x8``: ``static_wi8_ai16``,
 int16 inputs and outputs; ``dynamic``: ``dynamic_wi8_afp32``; ``auto``: the cheapest mix of int8,
@@ -71,11 +72,14 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return quantized
 
     def dequantize(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Return `values` of this tensor's dtype as real float32 values of the same shape."""
+        """Return `values` of this tensor's dtype as real float32 values of the same shape.
+
+        Floats of a quantized tensor are real values already, as the blended scores of tiles are.
+        """
         import numpy as np
 
         real = np.asarray(values, np.float32)
-        if self.scale is None:
+        if self.scale is None or values.dtype.kind == "f":
             return real
         return (real - np.float32(self.zero_point or 0)) * np.float32(self.scale)
 
@@ -109,7 +113,8 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         size: (height, width) in pixels of the model's input; None: not an image, or not yet known.
         resize: ``stretch`` ignores the aspect ratio, ``letterbox`` keeps it and fills the rest
-            with `pad`, ``center_crop`` cuts the largest centred part of the right aspect ratio.
+            with `pad`, ``center_crop`` cuts the largest centred part of the right aspect ratio,
+            ``tile`` runs a segmentation on overlapping parts of the frame as it is, and blends.
         interpolation: as OpenCV's INTER_* of that name, on uint8 pixels.
         color: channel order that the model was trained with.
         scale: factor on pixels 0..255, or on the numbers of what is no image.
@@ -122,6 +127,8 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             takes no sequence.
         hop: steps from the start of a window to that of the next one; None: `window`, so that
             windows follow each other without overlap.
+        overlap: of neighbouring tiles, pixels; None: an eighth of the model's input, see
+            `for_input`.
     """
 
     size: tuple[int, int] | None = None
@@ -135,6 +142,7 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pad: int = 0
     window: int | None = None
     hop: int | None = None
+    overlap: int | None = None
 
     @property
     def leaves_values(self) -> bool:
@@ -170,7 +178,18 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         plain = Preprocess()
         pairs = []
-        for key in ("resize", "interpolation", "color", "scale", "mean", "std", "pad", "hop"):
+        names = (
+            "resize",
+            "interpolation",
+            "color",
+            "scale",
+            "mean",
+            "std",
+            "pad",
+            "hop",
+            "overlap",
+        )
+        for key in names:
             value = getattr(self, key)
             if value != getattr(plain, key):
                 text = ":".join(map(repr, value)) if isinstance(value, tuple) else str(value)
@@ -178,10 +197,20 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ",".join(pairs) or "raw"
 
     def for_input(self, spec: TensorSpec) -> Preprocess:
-        """Return this with size, window, layout and grey colour from the model's input `spec`."""
+        """Return this with size, window, layout, grey colour and overlap for the input `spec`.
+
+        The overlap that nobody chose is an eighth of the input's smaller side, in multiples of 16,
+        which keep tiles on the grid of a network with four poolings; at most half of that side.
+        """
         if not spec.is_image:
             self._check_channels(spec.shape[-1] if len(spec.shape) > 1 else 1)
             window = self._window_of(spec)
+            if self.resize == "tile":
+                raise UsageError(
+                    "`preprocess` resize=tile needs a model of pictures; "
+                    f"this one's input is {list(spec.shape)}"
+                )
+            self._overlap_of(0)
             return msgspec.structs.replace(self, size=None, layout="as_is", window=window)
         self._window_of(spec)
         layout = spec.image_layout
@@ -199,7 +228,30 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise UsageError("`preprocess` color=gray needs a 1-channel input; the model takes 3")
         self._check_channels(channels)
         color: Color = "gray" if channels == 1 else self.color
-        return msgspec.structs.replace(self, size=(height, width), layout=layout, color=color)
+        return msgspec.structs.replace(
+            self,
+            size=(height, width),
+            layout=layout,
+            color=color,
+            overlap=self._overlap_of(min(height, width)),
+        )
+
+    def _overlap_of(self, side: int) -> int | None:
+        if self.resize != "tile":
+            if self.overlap is not None:
+                raise UsageError(
+                    f"`preprocess` overlap={self.overlap} is for resize=tile; got "
+                    f"resize={self.resize}"
+                )
+            return None
+        if self.overlap is None:
+            return min(side // 2, 16 * -(-side // 128))
+        if not 0 <= self.overlap <= side // 2:
+            raise UsageError(
+                f"`preprocess` overlap={self.overlap} must be 0 to {side // 2}, half of the "
+                "model's input"
+            )
+        return self.overlap
 
     def _window_of(self, spec: TensorSpec) -> int | None:
         """Return how many steps an input [1, steps, features] takes at a time; None for others."""
@@ -231,11 +283,14 @@ class Postprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             the model ends in logits, ``none`` where it ends in probabilities or plain numbers.
         top_k: classes kept for a classification.
         threshold: probability from which a one-channel segmentation says class 1.
+        upsample: how a segmentation gets to the frame's size: ``linear`` interpolates the scores
+            and then chooses classes, ``nearest`` repeats the classes.
     """
 
-    activation: Literal["none", "softmax", "sigmoid"] = "none"
+    activation: Activation = "none"
     top_k: int = 5
     threshold: float = 0.5
+    upsample: Literal["nearest", "linear"] = "nearest"
 
 
 _SIGNED = Preprocess(scale=1 / 127.5, mean=(1.0,))
@@ -283,6 +338,10 @@ def _value(key: str, text: str) -> Any:
             if height < 1 or width < 1:
                 raise ValueError(text)
             return height, width
+        if key == "overlap":
+            if int(text) < 0:
+                raise ValueError(text)
+            return int(text)
         if key == "pad":
             if not 0 <= int(text) <= 255:
                 raise ValueError(text)
@@ -301,7 +360,8 @@ def _value(key: str, text: str) -> Any:
     except (ValueError, ArithmeticError) as error:
         raise UsageError(
             f"`preprocess` {key}={text!r} cannot be read; write size=HxW, pad=0..255, "
-            f"scale=1/255, mean=0.485:0.456:0.406, std=… above 0, hop=STEPS, 1 or more"
+            f"scale=1/255, mean=0.485:0.456:0.406, std=… above 0, hop=STEPS, 1 or more, "
+            f"overlap=PIXELS"
         ) from error
     words = {"resize": Resize, "interpolation": Interpolation, "color": Color, "layout": Layout}
     if key not in words:

@@ -18,7 +18,7 @@ from edgekit.golden import GoldenSample
 from edgekit.runtime.backends import Backend
 from edgekit.runtime.model import Model
 from edgekit.runtime.postprocess import to_json
-from edgekit.specs import Postprocess, Preprocess, Task, TensorSpec
+from edgekit.specs import Activation, Postprocess, Preprocess, Task, TensorSpec
 
 _TOOLS = (
     "edgekit",
@@ -71,19 +71,26 @@ def guess_postprocess(
         outputs: a few of its values.
     """
     one_unit = classes == 2 and (len(spec.shape) == 3 or 1 in spec.shape[1:])
-    if task == "classification" and not one_unit and not _are_shares(outputs):
-        return Postprocess(activation="softmax")
+    activation: Activation = "none"
     if one_unit and not _are_within_0_1(outputs):
-        return Postprocess(activation="sigmoid")
-    return Postprocess()
+        activation = "sigmoid"
+    elif task == "classification" and not one_unit and not _are_shares(outputs):
+        activation = "softmax"
+    elif task == "segmentation" and not one_unit:
+        axes = [axis for axis in (1, 3) if spec.shape[axis] == classes]
+        activation = "none" if any(_are_shares(outputs, axis) for axis in axes) else "softmax"
+    return Postprocess(activation, upsample="linear" if task == "segmentation" else "nearest")
 
 
 def _are_within_0_1(outputs: Sequence[NDArray[Any]]) -> bool:
     return all(output.min() >= -1e-4 and output.max() <= 1 + 1e-4 for output in outputs)
 
 
-def _are_shares(outputs: Sequence[NDArray[Any]]) -> bool:
-    return _are_within_0_1(outputs) and all(abs(output.sum() - 1) <= 1e-3 for output in outputs)
+def _are_shares(outputs: Sequence[NDArray[Any]], axis: int | None = None) -> bool:
+    """Whether outputs are probabilities that sum to 1, all of them or along an axis."""
+    return _are_within_0_1(outputs) and all(
+        (abs(output.sum(axis=axis) - 1) <= 1e-3).all() for output in outputs
+    )
 
 
 def golden_samples(model: Model, data: Dataset, keep_frames: bool) -> list[GoldenSample]:

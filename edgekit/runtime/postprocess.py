@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from edgekit.errors import UsageError
 from edgekit.runtime.preprocess import Preprocessor
+from edgekit.runtime.segmenter import NOT_SEEN as NOT_SEEN
+from edgekit.runtime.segmenter import Segmenter, activated
 from edgekit.specs import Postprocess, Task, TensorSpec
-
-NOT_SEEN = 255
-"""Class number of frame pixels that the model did not see (outside a centre crop)."""
 
 
 class ClassScore(msgspec.Struct, frozen=True, gc=False):
@@ -67,9 +66,6 @@ def _plain(value: Any) -> Any:
 class Postprocessor:
     """Decodes the first output of a model; further outputs stay raw.
 
-    Class scores of a segmentation are [1, h, w, classes], or [1, classes, h, w] where the model's
-    input has its channels first too; one channel, or [1, h, w], is the probability of class 1.
-
     Args:
         task: what the output means.
         postprocess: how it is read.
@@ -92,17 +88,11 @@ class Postprocessor:
         self._postprocess = postprocess
         self._spec = spec
         self._labels = labels
-        self._preprocessor = preprocessor
         # Integers rank as the real values do: only those of the best classes are needed.
         self._reals = _real_values(spec) if postprocess.activation == "none" else None
-        self._class_axis = 0 if preprocessor.preprocess.layout == "nchw" else -1
-        if task == "segmentation":
-            classes = spec.shape[1:][self._class_axis] if len(spec.shape) == 4 else 1
-            if len(spec.shape) not in (3, 4) or classes > NOT_SEEN:
-                raise UsageError(
-                    f"`task` segmentation needs an output of at most {NOT_SEEN} classes a pixel, "
-                    f"[1, h, w, classes] or [1, h, w]; the model's is {list(spec.shape)}"
-                )
+        self._segmenter = (
+            Segmenter(postprocess, spec, preprocessor) if task == "segmentation" else None
+        )
         decoders: dict[Task, Callable[[NDArray[Any], NDArray[Any]], Value]] = {
             "classification": self._classify,
             "segmentation": self._segment,
@@ -117,13 +107,7 @@ class Postprocessor:
 
     def scores(self, output: NDArray[Any]) -> NDArray[np.float32]:
         """Return `output` as real values with the activation applied, batch dimension kept."""
-        real = self._spec.dequantize(output)
-        if self._postprocess.activation == "softmax":
-            powers = np.exp(real - real.max(axis=-1, keepdims=True))
-            real = powers / powers.sum(axis=-1, keepdims=True)
-        elif self._postprocess.activation == "sigmoid":
-            real = np.exp(-np.logaddexp(np.float32(0), -real))  # overflows for no logit
-        return real
+        return activated(self._spec.dequantize(output), self._postprocess.activation)
 
     def class_scores(self, output: NDArray[Any]) -> NDArray[np.float32]:
         """Return the score of each class of a classification, [classes]."""
@@ -131,17 +115,6 @@ class Postprocessor:
         if scores.size == 1:  # one sigmoid unit: the probability of class 1
             scores = np.array([1 - scores[0], scores[0]], np.float32)
         return scores
-
-    def class_map(self, output: NDArray[Any]) -> NDArray[np.uint8]:
-        """Return the class of each pixel of a segmentation at the model's size, uint8 [h, w]."""
-        image = output[0]
-        if image.ndim == 3 and image.shape[self._class_axis] > 1:
-            # argmax needs no real values: quantization and softmax keep the order.
-            return np.asarray(image.argmax(axis=self._class_axis), np.uint8)
-        probability = self.scores(output)[0]
-        if image.ndim == 3:
-            probability = probability.squeeze(self._class_axis)
-        return np.asarray(probability >= self._postprocess.threshold, np.uint8)
 
     def _classify(self, output: NDArray[Any], frame: NDArray[Any]) -> tuple[ClassScore, ...]:
         reals = self._reals
@@ -154,26 +127,17 @@ class Postprocessor:
         return tuple(map(ClassScore, best, names, real))
 
     def _segment(self, output: NDArray[Any], frame: NDArray[Any]) -> SegmentationMap:
-        return SegmentationMap(self._to_frame(self.class_map(output), frame), self._labels)
+        return SegmentationMap(self.segmenter().classes(output, frame), self._labels)
 
-    def _to_frame(self, small: NDArray[np.uint8], frame: NDArray[Any]) -> NDArray[np.uint8]:
-        if frame.dtype != np.uint8 or self._preprocessor.preprocess.size is None:
-            return small
-        height, width = frame.shape[:2]
-        rows, columns = self._preprocessor.region(height, width)
-        if self._preprocessor.preprocess.resize == "center_crop":
-            whole = np.full((height, width), NOT_SEEN, np.uint8)
-            inner = whole[rows, columns]
-            inner[...] = _resize_classes(small, inner.shape[0], inner.shape[1])
-            return whole
-        if self._preprocessor.preprocess.resize == "letterbox":
-            # The map may be smaller than the input, and the frame then begin within a cell.
-            model_height, model_width = self._preprocessor.preprocess.size
-            lines = _cells(rows, height, small.shape[0] / model_height)
-            return small.take(lines, 0).take(
-                _cells(columns, width, small.shape[1] / model_width), 1
-            )
-        return _resize_classes(small, height, width)
+    def segmenter(self) -> Segmenter:
+        """Return what reads the scores of a segmentation.
+
+        Raises:
+            UsageError: the model is no segmentation.
+        """
+        if self._segmenter is None:
+            raise UsageError("class maps and probabilities a pixel are for `task` segmentation")
+        return self._segmenter
 
     def _numbers(self, output: NDArray[Any], frame: NDArray[Any]) -> NDArray[np.float32]:
         numbers: NDArray[np.float32] = self.scores(output)[0]
@@ -212,20 +176,3 @@ def _real_values(spec: TensorSpec) -> list[float] | None:
 
 def _name(labels: tuple[str, ...], index: int) -> str:
     return labels[index] if index < len(labels) else str(index)
-
-
-def _cells(place: slice, length: int, scale: float) -> NDArray[np.intp]:
-    """Return the class map's cell at the centre of each of `length` pixels of the frame.
-
-    Args:
-        place: the pixels of the model's input that hold the frame.
-        length: pixels of the frame.
-        scale: cells of the class map a pixel of the model's input.
-    """
-    centres = place.start + (np.arange(length) + 0.5) * (place.stop - place.start) / length
-    return np.asarray(centres * scale, np.intp)
-
-
-def _resize_classes(classes: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    resized = cv2.resize(classes, (width, height), interpolation=cv2.INTER_NEAREST)
-    return np.asarray(resized, np.uint8)

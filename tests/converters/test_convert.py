@@ -238,7 +238,9 @@ def outputs(*rows):
         ((1, 1), outputs([-3], [9]), np.array([0, 1]), True, ("classification", "sigmoid")),
         ((1, 1), outputs([0.3]), None, True, ("regression", "none")),
         ((1, 7, 2), [np.zeros((1, 7, 2))], None, False, ("sequence", "none")),
-        ((1, 4, 4, 3), [np.zeros((1, 4, 4, 3))], None, True, ("segmentation", "none")),
+        ((1, 4, 4, 3), [np.zeros((1, 4, 4, 3))], None, True, ("segmentation", "softmax")),
+        ((1, 4, 5, 2), [np.full((1, 4, 5, 2), 0.5)], None, True, ("segmentation", "none")),
+        ((1, 2, 4, 5), [np.full((1, 2, 4, 5), 0.5)], None, True, ("segmentation", "softmax")),
         ((1, 4, 4, 1), [np.full((1, 4, 4, 1), 9)], None, True, ("segmentation", "sigmoid")),
     ],
 )

@@ -143,7 +143,8 @@ def test_one_channel_is_the_probability_of_class_1(activation, shape, layout):
 @pytest.mark.parametrize("output", [(1, 16, 16, 4), (1, 32, 32, 4), (1, 64, 64, 4)], ids=str)
 @pytest.mark.parametrize("frame", [(60, 100), (100, 60), (333, 257), (64, 64), (90, 40)], ids=str)
 @pytest.mark.parametrize("resize", ["stretch", "letterbox", "center_crop"])
-def test_a_class_map_lies_on_the_frame_where_the_model_saw_it(resize, frame, output):
+@pytest.mark.parametrize("upsample", ["nearest", "linear"])
+def test_a_class_map_lies_on_the_frame_where_the_model_saw_it(resize, frame, output, upsample):
     """Colours planted in a frame go through preprocessing and an ideal model, and come back."""
     height, width = frame
     planted = np.zeros(frame, np.uint8)
@@ -157,7 +158,8 @@ def test_a_class_map_lies_on_the_frame_where_the_model_saw_it(resize, frame, out
     # An ideal model: the class is the grey level, at the middle of each of its cells.
     middle = (np.arange(output[1]) * 64 + 32) // output[1]
     scores = np.eye(256)[seen[0, :, :, 0].astype(int)][middle][:, middle][..., :4]
-    decode = Postprocessor("segmentation", Postprocess(), floats(*output), (), preprocessor)
+    post = Postprocess(upsample=upsample)
+    decode = Postprocessor("segmentation", post, floats(*output), (), preprocessor)
     value = decode(scores[None].astype(np.float32), np.dstack([planted] * 3))
     assert value.class_map.shape == frame
     scale = {

@@ -1,0 +1,203 @@
+"""Scores of a segmentation as classes and probabilities at the frame's size."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import UsageError
+from edgekit.runtime.preprocess import Preprocessor
+from edgekit.specs import Activation, Postprocess, TensorSpec
+
+NOT_SEEN = 255
+"""Class number of frame pixels that the model did not see (outside a centre crop)."""
+
+_Pixel = TypeVar("_Pixel", np.uint8, np.float32)
+
+
+def activated(values: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
+    """Return real `values` of a model's output after `activation`, softmax over the last axis."""
+    if activation == "softmax":
+        powers = np.exp(values - values.max(axis=-1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
+    if activation == "sigmoid":
+        # exp overflows for no logit
+        return np.asarray(np.exp(-np.logaddexp(np.float32(0), -values)), np.float32)
+    return values
+
+
+class Segmenter:
+    """Reads the scores of a segmentation.
+
+    They are [1, h, w, classes], or [1, classes, h, w] where the model's input has its channels
+    first too; one channel, or [1, h, w], is the probability of class 1. Blended tiles have as many
+    cells as the frame needs, see `edgekit.runtime.tiles`.
+
+    Args:
+        postprocess: how they are read.
+        spec: the output.
+        preprocessor: knows where the frame lies in the model's input.
+
+    Raises:
+        UsageError: an output that is no class map, or has more than 255 classes.
+    """
+
+    def __init__(
+        self, postprocess: Postprocess, spec: TensorSpec, preprocessor: Preprocessor
+    ) -> None:
+        self._postprocess = postprocess
+        self._spec = spec
+        self._preprocessor = preprocessor
+        channels_first = preprocessor.preprocess.layout == "nchw"
+        self._class_axis = 0 if channels_first else -1
+        classes = spec.shape[1:][self._class_axis] if len(spec.shape) == 4 else 1
+        if len(spec.shape) not in (3, 4) or classes > NOT_SEEN:
+            raise UsageError(
+                f"`task` segmentation needs an output of at most {NOT_SEEN} classes a pixel, "
+                f"[1, h, w, classes] or [1, h, w]; the model's is {list(spec.shape)}"
+            )
+        cells = spec.shape[2:4] if channels_first and len(spec.shape) == 4 else spec.shape[1:3]
+        self._cells: tuple[int, ...] = cells
+
+    def classes(self, output: NDArray[Any], frame: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return the class of each pixel of `frame`, uint8 [height, width].
+
+        Of a float model input: of each cell of `output`.
+        """
+        if frame.dtype != np.uint8 or self._preprocessor.preprocess.size is None:
+            return self._decide(self._planes(output))
+        if self._postprocess.upsample == "nearest":
+            return self._in_frame(self._repeated(self._decide(self._planes(output)), frame), frame)
+        return self._in_frame(self._interpolated(self._planes(output), frame), frame)
+
+    def probabilities(self, output: NDArray[Any], frame: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the probability of each class at each pixel of `frame`.
+
+        Interpolated scores with the activation applied, float32 [height, width, classes]; one class
+        of a one-channel model: that of class 1. 0 where the model did not see the frame. Of a float
+        model input: at the output's size.
+        """
+        planes = self._spec.dequantize(self._planes(output))
+        if frame.dtype == np.uint8 and self._preprocessor.preprocess.size is not None:
+            resized = [self._to_frame(plane, frame) for plane in np.moveaxis(planes, -1, 0)]
+            planes = np.stack(resized, axis=-1)
+        planes = activated(planes, self._postprocess.activation)
+        return self._in_frame(planes, frame, outside=0)
+
+    def _planes(self, output: NDArray[Any]) -> NDArray[Any]:
+        """Return a view of an output as [rows, columns, classes]."""
+        picture = output[0]
+        return (
+            picture[..., None] if picture.ndim == 2 else np.moveaxis(picture, self._class_axis, -1)
+        )
+
+    def _threshold(self, dtype: np.dtype[Any]) -> float:
+        """Return the value of a one-channel output from which a pixel is of class 1."""
+        value = self._postprocess.threshold
+        if self._postprocess.activation == "sigmoid":
+            with np.errstate(divide="ignore"):  # of 0 and 1 the logits are infinite
+                value = float(np.log(np.float64(value) / (1 - np.float64(value))))
+        if self._spec.scale is not None and dtype.kind in "iu":
+            value = value / self._spec.scale + (self._spec.zero_point or 0)
+        return value
+
+    def _decide(self, planes: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return the class of each cell; quantization and activations keep the order."""
+        if planes.shape[2] == 1:
+            return np.asarray(planes[..., 0] >= self._threshold(planes.dtype), np.uint8)
+        return np.asarray(planes.argmax(axis=2), np.uint8)
+
+    def _interpolated(self, planes: NDArray[Any], frame: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return classes of interpolated scores; at the frame's size there is one plane at a time.
+
+        Integers stay what they are: they interpolate without rounding, the same on each machine.
+        """
+        count = planes.shape[2]
+        if count == 1:
+            single = self._to_frame(planes[..., 0], frame)
+            return np.asarray(single >= self._threshold(planes.dtype), np.uint8)
+        if count == 2:
+            more = np.subtract(planes[..., 1], planes[..., 0], dtype=np.float32)
+            return np.asarray(self._to_frame(more, frame) > 0, np.uint8)
+        best = self._to_frame(planes[..., 0], frame).copy()
+        classes = np.zeros(best.shape, np.uint8)
+        number = np.empty(best.shape, np.uint8)
+        for index in range(1, count):
+            plane = self._to_frame(planes[..., index], frame)
+            is_better = cv2.compare(plane, best, cv2.CMP_GT)
+            number.fill(index)
+            cv2.copyTo(number, is_better, classes)
+            cv2.max(plane, best, dst=best)
+        return classes
+
+    def _to_frame(self, plane: NDArray[Any], frame: NDArray[Any]) -> NDArray[np.float32]:
+        """Return one class's scores [rows, columns] for the pixels that the model saw."""
+        preprocess = self._preprocessor.preprocess
+        assert preprocess.size is not None
+        plane = np.ascontiguousarray(plane, np.float32)
+        height, width = frame.shape[:2]
+        rows, columns = self._preprocessor.region(height, width)
+        if preprocess.resize in ("letterbox", "tile"):
+            # To pixels of the model's input first: the frame may begin or end within a cell.
+            strides = (n / cells for n, cells in zip(preprocess.size, self._cells, strict=True))
+            sides = [round(n * stride) for n, stride in zip(plane.shape, strides, strict=True)]
+            plane = _resized(plane, sides[0], sides[1])
+        if preprocess.resize == "tile":
+            return plane[:height, :width]
+        if preprocess.resize == "letterbox":
+            return _resized(plane[rows, columns], height, width)
+        start, stop, _ = rows.indices(height)
+        left, right, _ = columns.indices(width)
+        return _resized(plane, stop - start, right - left)
+
+    def _repeated(self, small: NDArray[np.uint8], frame: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return the classes of cells for the pixels that the model saw."""
+        preprocess = self._preprocessor.preprocess
+        assert preprocess.size is not None
+        height, width = frame.shape[:2]
+        rows, columns = self._preprocessor.region(height, width)
+        scales = [cells / n for n, cells in zip(preprocess.size, self._cells, strict=True)]
+        if preprocess.resize == "tile":
+            rows, columns = slice(0, height), slice(0, width)
+        if preprocess.resize in ("letterbox", "tile"):
+            # The map may be smaller than the input, and the frame then begin within a cell.
+            lines = _cell_numbers(rows, height, scales[0])
+            return small.take(lines, 0).take(_cell_numbers(columns, width, scales[1]), 1)
+        start, stop, _ = rows.indices(height)
+        left, right, _ = columns.indices(width)
+        size = (right - left, stop - start)
+        return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+
+    def _in_frame(
+        self, seen: NDArray[_Pixel], frame: NDArray[Any], outside: int = NOT_SEEN
+    ) -> NDArray[_Pixel]:
+        """Return what was decided for the seen part of a frame at its place in the whole."""
+        if self._preprocessor.preprocess.resize != "center_crop" or frame.dtype != np.uint8:
+            return seen
+        height, width = frame.shape[:2]
+        whole = np.full((height, width, *seen.shape[2:]), outside, seen.dtype)
+        whole[self._preprocessor.region(height, width)] = seen
+        return whole
+
+
+def _resized(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    if plane.shape == (height, width):
+        return plane
+    return np.asarray(
+        cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
+    )
+
+
+def _cell_numbers(place: slice, length: int, scale: float) -> NDArray[np.intp]:
+    """Return the class map's cell at the centre of each of `length` pixels of the frame.
+
+    Args:
+        place: the pixels of the model's input that hold the frame.
+        length: pixels of the frame.
+        scale: cells of the class map a pixel of the model's input.
+    """
+    centres = place.start + (np.arange(length) + 0.5) * (place.stop - place.start) / length
+    return np.asarray(centres * scale, np.intp)
