@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from edgekit import plugins
 from edgekit.converters.audit import audit
 from edgekit.converters.recipe import CALIBRATED, Recipe, read_labels
-from edgekit.converters.samples import model_inputs, subset, synthetic
+from edgekit.converters.samples import model_inputs, subset, synthetic, tiles_of
 from edgekit.converters.sources import SourceModel, open_source
 from edgekit.converters.sources.onnx import OnnxSource
 from edgekit.converters.sources.tflite import TfliteSource
 from edgekit.data import Dataset, load_data
 from edgekit.errors import ModelError, UsageError
 from edgekit.runtime.recordings import cut
+from edgekit.runtime.tiles import Tiles
 from edgekit.specs import Preprocess
 
 _CONFIG_LIMIT_BYTES = 64 << 20
@@ -63,12 +64,14 @@ class Job(msgspec.Struct, frozen=True):
 
     @property
     def samples(self) -> Dataset:
-        """Real samples where there are any, to compare and to keep as golden ones."""
-        return (
-            self.calibration
-            or self.evaluation
-            or synthetic(self.preprocess, self.source.inputs, GOLDEN_SAMPLES)
-        )
+        """Real samples where there are any, to compare and to keep as golden ones.
+
+        With resize ``tile`` they are tiles: how those are blended depends on no machine.
+        """
+        real = self.calibration or self.evaluation
+        if real is None:
+            return synthetic(self.preprocess, self.source.inputs, GOLDEN_SAMPLES)
+        return tiles_of(real, self.preprocess)
 
     def unlabelled(self, count: int) -> Dataset:
         """Samples for parity alone: accuracy on what calibrated the model would flatter it."""
@@ -78,7 +81,8 @@ class Job(msgspec.Struct, frozen=True):
         """Return what starts a pass over the calibration set, or None without one."""
         if self.calibration is None:
             return None
-        chosen = subset(self.calibration, self.recipe.calibration_samples)
+        tiles = tiles_of(self.calibration, self.preprocess)
+        chosen = subset(tiles, self.recipe.calibration_samples)
         return lambda: model_inputs(chosen, self.preprocess, self.source.inputs)
 
     @property
@@ -189,6 +193,8 @@ def open_job(
         None if data is None else cut(data, preprocess, source.inputs[0], source.outputs[0])
         for data in (calibration, evaluation)
     )
+    # Refused here, before minutes of work, if the model cannot be run on tiles.
+    Tiles.of(recipe.task or "segmentation", preprocess, source.inputs, source.outputs)
     labels = _labels(recipe, calibration, evaluation)
     return Job(recipe, source, preprocess, calibration, evaluation, labels)
 

@@ -18,6 +18,8 @@ from edgekit.errors import DataError, ModelError
 from edgekit.runtime.preprocess import preprocessors, readings_of
 from edgekit.specs import Preprocess, TensorSpec
 
+_ENOUGH_TILES = 128  # of few frames; ranges want 100 samples or more
+
 
 def subset(data: Dataset, count: int) -> Dataset:
     """Return at most `count` samples, spread evenly over `data`, so that every class is met."""
@@ -30,6 +32,27 @@ def subset(data: Dataset, count: int) -> Dataset:
         read=lambda index: data.read(int(indices[index])),
         labels=None if data.labels is None else data.labels[indices],
     )
+
+
+def tiles_of(data: Dataset, preprocess: Preprocess) -> Dataset:
+    """Return `data` as the model sees it with resize ``tile``, else as it is.
+
+    Of each frame that is larger than the model's input, as many parts of that size at seeded places
+    as make `_ENOUGH_TILES` of a small set; at least one. They have no labels.
+    """
+    if preprocess.resize != "tile" or preprocess.size is None:
+        return data
+    size, each = preprocess.size, -(-_ENOUGH_TILES // len(data))
+
+    def read(index: int) -> Sample:
+        sample = data.read(index // each)
+        if isinstance(sample, tuple) or sample.dtype != np.uint8 or sample.ndim < 2:
+            return sample
+        rooms = [max(0, n - side) for n, side in zip(sample.shape, size, strict=False)]
+        top, left = np.random.default_rng(index).integers(0, rooms, endpoint=True)
+        return sample[top : top + size[0], left : left + size[1]]
+
+    return msgspec.structs.replace(data, count=each * len(data), read=read, labels=None)
 
 
 def synthetic(preprocess: Preprocess, inputs: Sequence[TensorSpec], count: int) -> Dataset:

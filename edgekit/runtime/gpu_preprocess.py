@@ -108,6 +108,8 @@ def reason_for_cpu(preprocess: Preprocess, spec: TensorSpec) -> str | None:
     """
     if preprocess.size is None or preprocess.layout == "as_is":
         return f"the input {spec.name!r} is no picture"
+    if preprocess.resize == "tile":
+        return "tiles are cut from the frame in the host's memory"
     if preprocess.interpolation != "linear":
         return f"the kernel resizes with interpolation=linear, not {preprocess.interpolation}"
     if np.dtype(spec.dtype).itemsize not in (1, 2, 4):

@@ -27,7 +27,8 @@ _SIGN_BIT = np.uint8(0x80)
 class Preprocessor:
     """Writes frames into a model's input buffer.
 
-    Frames are uint8: BGR [h, w, 3], BGRA [h, w, 4] or grey [h, w]. They are resized first, then
+    Frames are uint8: BGR [h, w, 3], BGRA [h, w, 4] or grey [h, w]. They are resized first (for
+    tiles: the upper left part is taken, mirrored to the right and downwards where it ends), then
     change colour order, then go through one 256-entry table a channel that holds scale, mean, std
     and the input's quantization: for an int8 model no float image exists. A table that is
     ``value - 128`` becomes an XOR in place, after a subtraction where bright pixels are one less
@@ -94,7 +95,7 @@ class Preprocessor:
         """Return the rows and columns that hold a frame of height x width.
 
         Letterbox: where the frame lies in the model's input. Centre crop: the part of the frame
-        that the model sees. Stretch: everything.
+        that the model sees. Stretch and tile: everything.
         """
         assert self.preprocess.size is not None
         rows, columns = self.preprocess.size
@@ -114,9 +115,15 @@ class Preprocessor:
                 f"got {list(frame.shape)}"
             )
         height, width = self._resized_gray.shape
+        if self.preprocess.resize == "tile":
+            frame = frame[:height, :width]
         if frame.shape[:2] == (height, width):
             return frame
         target = self._resized if frame.ndim == 3 else self._resized_gray
+        if self.preprocess.resize == "tile":
+            below, beside = height - frame.shape[0], width - frame.shape[1]
+            cv2.copyMakeBorder(frame, 0, below, 0, beside, cv2.BORDER_REFLECT_101, dst=target)
+            return target
         if self.preprocess.resize == "letterbox":
             target[...] = self.preprocess.pad
             rows, columns = self.region(frame.shape[0], frame.shape[1])

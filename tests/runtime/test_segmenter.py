@@ -1,4 +1,4 @@
-"""Scores become classes and probabilities at the frame's size: against bilinear sampling by hand."""
+"""Classes and probabilities at the frame's size, against bilinear sampling by hand."""
 
 import numpy as np
 import pytest
