@@ -55,6 +55,28 @@ def test_classify_images_with_a_resnet(shared_data, tmp_path):
     assert after >= before - 3
 
 
+def membranes(folder, *options):
+    places = ("--output", folder / "m.edgekit", "--picture", folder / "m.jpg")
+    return run(EXAMPLES / "membranes.py", "--steps", "20", *places, *options)
+
+
+@pytest.mark.convert
+def test_membranes(tmp_path):
+    out = membranes(tmp_path)
+    before, after = (float(word) for word in re.findall(r"([0-9.]+)%", out))
+    assert before >= 50
+    assert after >= before - 2
+    assert "a picture of (160, 160): probabilities (160, 160, 1)" in out
+    assert (tmp_path / "m.jpg").stat().st_size > 5_000
+
+
+@pytest.mark.convert
+@pytest.mark.slow
+def test_membranes_of_a_microscope(shared_data, tmp_path):
+    out = membranes(tmp_path, "--data", f"{shared_data / 'isbi_membrane_dev.npz'}::image,mask")
+    assert "a picture of (512, 512): probabilities (512, 512, 1)" in out
+
+
 def test_every_example_has_a_test():
     """The training script's test is in tests/demo."""
     tested = (

@@ -13,7 +13,7 @@ from edgekit.runtime.preprocess import Preprocessor
 from edgekit.specs import Activation, Postprocess, TensorSpec
 
 NOT_SEEN = 255
-"""Class number of frame pixels that the model did not see (outside a centre crop)."""
+"""Class number of frame pixels that the model did not see (outside a centre crop or its tile)."""
 
 _Pixel = TypeVar("_Pixel", np.uint8, np.float32)
 
@@ -161,6 +161,10 @@ class Segmenter:
         rows, columns = self._preprocessor.region(height, width)
         scales = [cells / n for n, cells in zip(preprocess.size, self._cells, strict=True)]
         if preprocess.resize == "tile":
+            height, width = (
+                min(length, round(n / scale))
+                for length, n, scale in zip((height, width), small.shape, scales, strict=True)
+            )
             rows, columns = slice(0, height), slice(0, width)
         if preprocess.resize in ("letterbox", "tile"):
             # The map may be smaller than the input, and the frame then begin within a cell.
@@ -175,11 +179,13 @@ class Segmenter:
         self, seen: NDArray[_Pixel], frame: NDArray[Any], outside: int = NOT_SEEN
     ) -> NDArray[_Pixel]:
         """Return what was decided for the seen part of a frame at its place in the whole."""
-        if self._preprocessor.preprocess.resize != "center_crop" or frame.dtype != np.uint8:
+        if frame.dtype != np.uint8 or seen.shape[:2] == frame.shape[:2]:
             return seen
-        height, width = frame.shape[:2]
-        whole = np.full((height, width, *seen.shape[2:]), outside, seen.dtype)
-        whole[self._preprocessor.region(height, width)] = seen
+        whole = np.full((*frame.shape[:2], *seen.shape[2:]), outside, seen.dtype)
+        place = (slice(seen.shape[0]), slice(seen.shape[1]))  # of the first tile alone
+        if self._preprocessor.preprocess.resize == "center_crop":
+            place = self._preprocessor.region(frame.shape[0], frame.shape[1])
+        whole[place] = seen
         return whole
 
 

@@ -130,3 +130,18 @@ def test_scores_of_cells_larger_than_a_pixel_are_those_at_their_centres(resize):
         np.broadcast_to(expected[inner], (48, inner.sum())),
         atol=0.6,
     )
+
+
+@pytest.mark.parametrize("upsample", ["linear", "nearest"])
+@pytest.mark.parametrize("cells", [SIDE, SIDE // 2])
+def test_of_one_tile_of_a_larger_frame_the_rest_is_not_seen(upsample, cells):
+    spec = TensorSpec("x", (1, SIDE, SIDE, 3), "float32")
+    preprocessor = Preprocessor(Preprocess(resize="tile").for_input(spec), spec)
+    output = TensorSpec("y", (1, cells, cells, 2), "float32")
+    read = Segmenter(Postprocess(upsample=upsample), output, preprocessor)
+    scores = np.zeros(output.shape, np.float32)
+    scores[..., 1] = 1
+    found = read.classes(scores, np.zeros((50, 20, 3), np.uint8))
+    assert (found[:SIDE, :20] == 1).all()
+    assert (found[SIDE:] == NOT_SEEN).all()
+    assert found.shape == (50, 20)
