@@ -61,6 +61,9 @@ class Segmenter:
             )
         cells = spec.shape[2:4] if channels_first and len(spec.shape) == 4 else spec.shape[1:3]
         self._cells: tuple[int, ...] = cells
+        # Kept for frames of one size: fresh memory costs more than what is computed in it.
+        self._plane = self._best = np.empty((0, 0), np.float32)
+        self._numbers = np.empty((2, 0, 0), np.uint8)
 
     def classes(self, output: NDArray[Any], frame: NDArray[Any]) -> NDArray[np.uint8]:
         """Return the class of each pixel of `frame`, uint8 [height, width].
@@ -113,28 +116,39 @@ class Segmenter:
     def _interpolated(self, planes: NDArray[Any], frame: NDArray[Any]) -> NDArray[np.uint8]:
         """Return classes of interpolated scores; at the frame's size there is one plane at a time.
 
+        Of many classes, those compete that are the best in some cell: most pictures show a few.
         Integers stay what they are: they interpolate without rounding, the same on each machine.
         """
         count = planes.shape[2]
         if count == 1:
-            single = self._to_frame(planes[..., 0], frame)
+            single = self._to_frame(planes[..., 0], frame, reuse=True)
             return np.asarray(single >= self._threshold(planes.dtype), np.uint8)
         if count == 2:
             more = np.subtract(planes[..., 1], planes[..., 0], dtype=np.float32)
-            return np.asarray(self._to_frame(more, frame) > 0, np.uint8)
-        best = self._to_frame(planes[..., 0], frame).copy()
-        classes = np.zeros(best.shape, np.uint8)
-        number = np.empty(best.shape, np.uint8)
-        for index in range(1, count):
-            plane = self._to_frame(planes[..., index], frame)
-            is_better = cv2.compare(plane, best, cv2.CMP_GT)
+            return np.asarray(self._to_frame(more, frame, reuse=True) > 0, np.uint8)
+        found = np.bincount(self._decide(planes).reshape(-1)).nonzero()[0]
+        plane = self._to_frame(planes[..., found[0]], frame, reuse=True)
+        if self._best.shape != plane.shape:
+            self._best = np.empty(plane.shape, np.float32)
+            self._numbers = np.empty((2, *plane.shape), np.uint8)
+        np.copyto(self._best, plane)
+        classes = np.full(plane.shape, found[0], np.uint8)
+        number, is_better = self._numbers
+        for index in found[1:]:
+            plane = self._to_frame(planes[..., index], frame, reuse=True)
+            cv2.compare(plane, self._best, cv2.CMP_GT, dst=is_better)
             number.fill(index)
             cv2.copyTo(number, is_better, classes)
-            cv2.max(plane, best, dst=best)
+            cv2.max(plane, self._best, dst=self._best)
         return classes
 
-    def _to_frame(self, plane: NDArray[Any], frame: NDArray[Any]) -> NDArray[np.float32]:
-        """Return one class's scores [rows, columns] for the pixels that the model saw."""
+    def _to_frame(
+        self, plane: NDArray[Any], frame: NDArray[Any], reuse: bool = False
+    ) -> NDArray[np.float32]:
+        """Return one class's scores [rows, columns] for the pixels that the model saw.
+
+        With `reuse` in memory that the next call uses again, if they are resized.
+        """
         preprocess = self._preprocessor.preprocess
         assert preprocess.size is not None
         plane = np.ascontiguousarray(plane, np.float32)
@@ -144,14 +158,26 @@ class Segmenter:
             # To pixels of the model's input first: the frame may begin or end within a cell.
             strides = (n / cells for n, cells in zip(preprocess.size, self._cells, strict=True))
             sides = [round(n * stride) for n, stride in zip(plane.shape, strides, strict=True)]
-            plane = _resized(plane, sides[0], sides[1])
+            plane = self._resized(plane, sides[0], sides[1], reuse and preprocess.resize == "tile")
         if preprocess.resize == "tile":
             return plane[:height, :width]
         if preprocess.resize == "letterbox":
-            return _resized(plane[rows, columns], height, width)
+            return self._resized(plane[rows, columns], height, width, reuse)
         start, stop, _ = rows.indices(height)
         left, right, _ = columns.indices(width)
-        return _resized(plane, stop - start, right - left)
+        return self._resized(plane, stop - start, right - left, reuse)
+
+    def _resized(
+        self, plane: NDArray[np.float32], height: int, width: int, reuse: bool
+    ) -> NDArray[np.float32]:
+        if plane.shape == (height, width):
+            return plane
+        if not reuse:
+            return np.asarray(cv2.resize(plane, (width, height)), np.float32)  # linear
+        if self._plane.shape != (height, width):
+            self._plane = np.empty((height, width), np.float32)
+        cv2.resize(plane, (width, height), dst=self._plane)
+        return self._plane
 
     def _repeated(self, small: NDArray[np.uint8], frame: NDArray[Any]) -> NDArray[np.uint8]:
         """Return the classes of cells for the pixels that the model saw."""
@@ -187,14 +213,6 @@ class Segmenter:
             place = self._preprocessor.region(frame.shape[0], frame.shape[1])
         whole[place] = seen
         return whole
-
-
-def _resized(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    if plane.shape == (height, width):
-        return plane
-    return np.asarray(
-        cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
-    )
 
 
 def _cell_numbers(place: slice, length: int, scale: float) -> NDArray[np.intp]:
