@@ -36,16 +36,17 @@ def command(
     """Measure latency: warm-up until steady, then percentiles, stages, CPU time and memory."""
     import cv2
 
-    from edgekit.bundle import refuse_inside
+    from edgekit.bundle import read_bundle, refuse_inside
     from edgekit.profiling.latency import profile
 
     cv2.setNumThreads(1)
     for path in (report, json):
         if path not in (None, "-"):
             refuse_inside(Path(path))
+    opened = read_bundle(bundle)
     with progress() as on_progress:
         measured = profile(
-            bundle,
+            opened,
             backend=backend,
             threads=None if threads is None else _numbers(threads),
             source=source,
@@ -67,6 +68,8 @@ def command(
     ]
     columns = ("", "p50 ms", "p90 ms", "p99 ms", "CPU ms", "per s", "peak MB", "runs")
     print_table(f"latency of {bundle}", columns, rows, json)
+    if source is None and opened.manifest.preprocess.resize == "tile":
+        note("note: measured on one tile; --source measures whole frames")
     for p in measured.profiles:
         if not p.steady:
             note(f"warning: latency with {p.threads} threads was not steady after 10 s of warm-up")
