@@ -56,7 +56,7 @@ def mobilenet(cifar: Path, steps: int, seed: int = 0, largest: float | None = No
             _learn(model, cifar, -(-steps // 4), seed + 1, rate=5e-4)
         return model
 
-    return _kept(f"mobilenet_{kind}_{steps}_steps_seed_{seed}", make)
+    return kept(f"mobilenet_{kind}_{steps}_steps_seed_{seed}", make)
 
 
 def mobilenet_v2_224(cifar: Path, steps: int) -> Path:
@@ -80,7 +80,7 @@ def mobilenet_v2_224(cifar: Path, steps: int) -> Path:
             large(at_224(np.load(cifar)["x_train"][start : start + 16]), training=True)
         return large
 
-    return _kept(f"mobilenet_v2_224_{steps}_steps", make)
+    return kept(f"mobilenet_v2_224_{steps}_steps", make)
 
 
 def narrow_mobilenet(cifar: Path, steps: int) -> Path:
@@ -95,7 +95,7 @@ def narrow_mobilenet(cifar: Path, steps: int) -> Path:
         _learn(keras.Model(picture, model(signed)), cifar, steps, 0)
         return model
 
-    return _kept(f"narrow_mobilenet_{steps}_steps", make)
+    return kept(f"narrow_mobilenet_{steps}_steps", make)
 
 
 def upscaled(pictures: Array) -> Array:
@@ -176,7 +176,8 @@ def _moved(pictures: Array, random: np.random.Generator) -> Array:
     return result
 
 
-def _kept(name: str, make: Callable[[], Any]) -> Path:
+def kept(name: str, make: Callable[[], Any]) -> Path:
+    """Return `NAME.keras` among the results, made by `make` unless it is there."""
     path = RESULTS / f"{name}.keras"
     if not path.is_file():
         RESULTS.mkdir(exist_ok=True)
