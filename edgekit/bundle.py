@@ -17,6 +17,7 @@ from edgekit import atomic
 from edgekit.errors import BundleError, OutputError, UsageError
 from edgekit.golden import GoldenSample, read_golden
 from edgekit.specs import Postprocess, Preprocess, Task, TensorSpec, class_count
+from edgekit.streaming import Streaming
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
@@ -97,7 +98,22 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     fallbacks: tuple[Fallback, ...]
     recipe: dict[str, Any]
     provenance: Provenance
+    streaming: Streaming | None = None
     files: dict[str, str] = {}
+
+    @property
+    def data_inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs that a frame fills: all but states."""
+        return self.inputs[: len(self.inputs) - self._state_count]
+
+    @property
+    def data_outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs that are an answer: all but states."""
+        return self.outputs[: len(self.outputs) - self._state_count]
+
+    @property
+    def _state_count(self) -> int:
+        return 0 if self.streaming is None else len(self.streaming.states)
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -254,6 +270,8 @@ def _contradiction(manifest: Manifest) -> str | None:
         return "has a preprocess that does not belong to its input"
     if manifest.postprocess.top_k < 1 or manifest.golden.count < 1:
         return "has a `top_k` or golden count below 1"
+    if manifest.streaming is not None:
+        return manifest.streaming.wrong_with(manifest.inputs, manifest.outputs)
     return None
 
 

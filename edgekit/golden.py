@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,12 +28,26 @@ class GoldenSample(msgspec.Struct, frozen=True):
         inputs: model inputs, batch 1, in the model's dtypes.
         outputs: raw model outputs that the workstation computed.
         value: the decoded result as JSON.
+
+    In a bundle that streams a sample is a sequence: all arrays have the steps in front, and the
+    value is that of the last step.
     """
 
     frame: NDArray[np.uint8] | None
     inputs: tuple[NDArray[Any], ...]
     outputs: tuple[NDArray[Any], ...]
     value: bytes
+
+    def steps(self) -> Iterator[GoldenSample]:
+        """Yield the steps of a sequence; only the last has a value, the others' is empty."""
+        count = len(self.inputs[0])
+        for step in range(count):
+            yield GoldenSample(
+                frame=None if self.frame is None else self.frame[step],
+                inputs=tuple(array[step] for array in self.inputs),
+                outputs=tuple(array[step] for array in self.outputs),
+                value=self.value if step == count - 1 else b"",
+            )
 
 
 def write_golden(samples: list[GoldenSample]) -> bytes:
@@ -84,9 +98,21 @@ def _golden_sample(arrays: Mapping[str, Any], i: int, manifest: Manifest) -> Gol
     frame = array(f"frame_{i}") if manifest.golden.frames else None
     if frame is not None and frame.dtype != np.uint8:
         raise BundleError(f"golden.npz: frame_{i} is {frame.dtype}, not uint8 pixels")
-    return GoldenSample(
+    sample = GoldenSample(
         frame=frame,
-        inputs=tuple(array(f"input_{i}_{j}") for j in range(len(manifest.inputs))),
-        outputs=tuple(array(f"output_{i}_{j}") for j in range(len(manifest.outputs))),
+        inputs=tuple(array(f"input_{i}_{j}") for j in range(len(manifest.data_inputs))),
+        outputs=tuple(array(f"output_{i}_{j}") for j in range(len(manifest.data_outputs))),
         value=array(f"value_{i}").tobytes(),
     )
+    if manifest.streaming is not None:
+        _check_steps(sample, i)
+    return sample
+
+
+def _check_steps(sample: GoldenSample, i: int) -> None:
+    arrays = [*sample.inputs, *sample.outputs, *([] if sample.frame is None else [sample.frame])]
+    if len({len(array) if array.ndim else 0 for array in arrays} | {0}) != 2:
+        raise BundleError(
+            f"golden.npz: the arrays of sequence {i} do not have as many steps each, at least one; "
+            "convert the model again"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.bundle import Golden, Manifest, Provenance
-from edgekit.data import Dataset
+from edgekit.data import Dataset, Sample
 from edgekit.golden import GoldenSample
 from edgekit.runtime.backends import Backend
-from edgekit.runtime.model import Model
+from edgekit.runtime.model import Model, steps_of
 from edgekit.runtime.postprocess import to_json
 from edgekit.specs import Activation, Postprocess, Preprocess, Task, TensorSpec
+from edgekit.streaming import Streaming
 
+GOLDEN_STEPS = 16
+"""Of each golden sequence: the state has gone round, and a bundle stays small."""
 _TOOLS = (
     "edgekit",
     "tensorflow",
@@ -94,26 +98,45 @@ def _are_shares(outputs: Sequence[NDArray[Any]], axis: int | None = None) -> boo
 
 
 def golden_samples(model: Model, data: Dataset, keep_frames: bool) -> list[GoldenSample]:
-    """Record what `model` computes for each sample of `data`."""
+    """Record what `model` computes for each sample of `data`, of sequences for the first steps."""
+    is_stream = model.bundle.manifest.streaming is not None
     samples = []
     for sample in data:
-        model.preprocess(sample)
-        inputs = tuple(
-            model.backend.input_buffer(i).copy() for i in range(len(model.backend.inputs))
-        )
-        prediction = model(sample)
-        is_frame = not isinstance(sample, tuple) and sample.dtype == np.uint8
-        samples.append(
-            GoldenSample(
-                frame=sample if keep_frames and is_frame else None,  # type: ignore[arg-type]
-                inputs=inputs,
-                outputs=tuple(prediction.outputs),
-                value=to_json(prediction.value),
-            )
-        )
-    if any(sample.frame is None for sample in samples):
+        if is_stream:
+            model.reset()
+            steps = [_golden(model, step) for step in islice(steps_of(sample), GOLDEN_STEPS)]
+            samples.append(_sequence(steps))
+        else:
+            samples.append(_golden(model, sample))
+    model.reset()
+    if not keep_frames or any(sample.frame is None for sample in samples):
         samples = [msgspec.structs.replace(sample, frame=None) for sample in samples]
     return samples
+
+
+def _golden(model: Model, sample: Sample) -> GoldenSample:
+    model.preprocess(sample)
+    count = len(model.bundle.manifest.data_inputs)
+    inputs = tuple(model.backend.input_buffer(index).copy() for index in range(count))
+    prediction = model.postprocess(sample, model.infer())
+    is_frame = not isinstance(sample, tuple) and sample.dtype == np.uint8
+    return GoldenSample(
+        frame=sample if is_frame else None,  # type: ignore[arg-type]
+        inputs=inputs,
+        outputs=tuple(prediction.outputs),
+        value=to_json(prediction.value),
+    )
+
+
+def _sequence(steps: Sequence[GoldenSample]) -> GoldenSample:
+    """Return steps as one sample with the steps in front."""
+    frames = [step.frame for step in steps if step.frame is not None]
+    return GoldenSample(
+        frame=np.stack(frames) if len(frames) == len(steps) else None,
+        inputs=tuple(map(np.stack, zip(*(step.inputs for step in steps), strict=True))),
+        outputs=tuple(map(np.stack, zip(*(step.outputs for step in steps), strict=True))),
+        value=steps[-1].value,
+    )
 
 
 def draft_manifest(
@@ -129,6 +152,7 @@ def draft_manifest(
     fallbacks: tuple[Any, ...],
     recipe: dict[str, Any],
     provenance: Provenance,
+    streaming: Streaming | None = None,
 ) -> Manifest:
     """Return the manifest of a bundle that has not been measured yet."""
     return Manifest(
@@ -147,6 +171,7 @@ def draft_manifest(
         fallbacks=fallbacks,
         recipe=recipe,
         provenance=provenance,
+        streaming=streaming,
     )
 
 

@@ -60,6 +60,8 @@ class Answering(Protocol):
     """A model that is compared: a sample in, its `Answer` out."""
 
     outputs: tuple[TensorSpec, ...]
+    is_of_steps: bool
+    """Whether `outputs` are those of one step of a sequence, and answers have all its steps."""
 
     def __call__(self, sample: Sample) -> Answer:
         """Answer `sample`."""
@@ -69,12 +71,14 @@ class BundleModel:
     """An opened bundle, as `assess` asks it."""
 
     def __init__(self, model: Model) -> None:
-        self.outputs = model.backend.outputs
+        streaming = model.bundle.manifest.streaming
+        self.outputs = model.bundle.manifest.data_outputs
+        self.is_of_steps = streaming is not None and streaming.every_step
         self._model = model
 
     def __call__(self, sample: Sample) -> Answer:
         """Answer `sample`."""
-        prediction = self._model(sample)
+        prediction = self._model.predict_sample(sample)
         outputs = [s.dequantize(o) for s, o in zip(self.outputs, prediction.outputs, strict=True)]
         is_classes = self._model.bundle.manifest.task == "classification"
         rated = self._model.class_scores(prediction) if is_classes else prediction.value
@@ -87,6 +91,7 @@ class ReferenceModel:
     def __init__(self, reference: Reference, model: Model) -> None:
         manifest = model.bundle.manifest
         self.outputs = reference.outputs
+        self.is_of_steps = False
         self._reference = reference
         self._is_classes = manifest.task == "classification"
         self._preprocessors = preprocessors(manifest.preprocess, reference.inputs)
@@ -289,7 +294,9 @@ def _classes(model: Model) -> int | None:
 
 
 def _metrics(model: Model, labels: NDArray[Any]) -> Metrics:
-    shape = model.backend.outputs[0].shape
+    shape, streaming = model.backend.outputs[0].shape, model.bundle.manifest.streaming
+    if streaming is not None and streaming.every_step:
+        shape = (1, *labels.shape[1:2], *shape[1:])
     return metrics_for(model.bundle.manifest.task, labels, _classes(model), shape)
 
 
@@ -301,12 +308,16 @@ def _answer(answering: Answering, data: Dataset, index: int, sample: Sample) -> 
 
 
 def _have_same_outputs(one: Answering, other: Answering) -> bool:
-    return [s.shape for s in one.outputs] == [s.shape for s in other.outputs]
+    def shapes(this: Answering, that: Answering) -> list[tuple[int, ...]]:
+        if that.is_of_steps and not this.is_of_steps:
+            return [(*spec.shape[:1], *spec.shape[2:]) for spec in this.outputs]
+        return [spec.shape for spec in this.outputs]
+
+    return shapes(one, other) == shapes(other, one)
 
 
 def _check_same_outputs(source: Answering, model: Model) -> None:
-    if not _have_same_outputs(source, BundleModel(model)):
-        here, there = (
-            [list(s.shape) for s in specs] for specs in (model.backend.outputs, source.outputs)
-        )
+    bundle = BundleModel(model)
+    if not _have_same_outputs(source, bundle):
+        here, there = ([list(s.shape) for s in one.outputs] for one in (bundle, source))
         raise ModelError(f"the compiled model has outputs {here}; its source has {there}")

@@ -213,15 +213,18 @@ def warm_up(model: Callable[[Any], Any], frames: Iterator[Frame]) -> tuple[int, 
 
 def golden_frames(model: Model) -> Iterator[Frame]:
     """Yield the bundle's golden samples again and again, as frames where it holds frames."""
-    samples = model.bundle.golden()
+    manifest = model.bundle.manifest
     kept: list[Frame] = []
-    for sample in samples:
+    golden = model.bundle.golden()
+    for sample in (
+        itertools.chain(*(one.steps() for one in golden)) if manifest.streaming else golden
+    ):
         if sample.frame is not None:
             kept.append(sample.frame)
             continue
         real = tuple(
             np.asarray(spec.dequantize(array), np.float32)
-            for spec, array in zip(model.backend.inputs, sample.inputs, strict=True)
+            for spec, array in zip(manifest.data_inputs, sample.inputs, strict=True)
         )
         real = (readings_of(model.bundle.manifest.preprocess, real[0]), *real[1:])
         kept.append(real if len(real) > 1 else real[0])

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import traceback
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import plugins
 from edgekit.bundle import Bundle, read_bundle
-from edgekit.errors import BundleError, CheckFailed, DataError, UsageError
-from edgekit.golden import GoldenSample
+from edgekit.errors import BundleError, DataError, UsageError
 from edgekit.runtime.backends import Backend, default_threads
 from edgekit.runtime.closing import Closing
-from edgekit.runtime.postprocess import Postprocessor, Value, to_json
+from edgekit.runtime.events import Event
+from edgekit.runtime.postprocess import Postprocessor, Value
 from edgekit.runtime.preprocess import preprocessors
+from edgekit.runtime.replay import replay_golden
+from edgekit.runtime.state import StateKeeper
 from edgekit.runtime.tiles import Tiles
 from edgekit.specs import TensorSpec
 from edgekit.targets import read_target, target_names
@@ -66,6 +67,12 @@ class Model(Closing):
 
     Calling it with a frame does `preprocess`, `infer` and `postprocess`, which can also be called
     one by one, in this order, to time or overlap them.
+
+    A bundle that streams takes one step of a sequence as a frame, [features], and keeps its state
+    from call to call, until `reset`.
+
+    Attributes:
+        states: the state of a bundle that streams; None for others.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend, backend_name: str) -> None:
@@ -73,7 +80,8 @@ class Model(Closing):
         self.backend = backend
         self.backend_name = backend_name
         manifest = bundle.manifest
-        self._preprocessors = preprocessors(manifest.preprocess, backend.inputs)
+        self._specs = manifest.data_outputs
+        self._preprocessors = preprocessors(manifest.preprocess, manifest.data_inputs)
         self._postprocessor = Postprocessor(
             manifest.task,
             manifest.postprocess,
@@ -83,7 +91,9 @@ class Model(Closing):
         )
         self._tiles = Tiles.of(manifest.task, manifest.preprocess, backend.inputs, backend.outputs)
         self._frame: NDArray[Any] | None = None  # whose tiles `infer` cuts
-        self._output_layout = [(spec.shape, np.dtype(spec.dtype)) for spec in backend.outputs]
+        self._output_layout = [(spec.shape, np.dtype(spec.dtype)) for spec in self._specs]
+        streaming = manifest.streaming
+        self.states = None if streaming is None else StateKeeper(streaming, backend)
 
     def __call__(self, frame: Frame) -> Prediction:
         """Return the prediction for `frame`.
@@ -133,14 +143,51 @@ class Model(Closing):
 
     def _run(self) -> list[NDArray[Any]]:
         outputs = [np.empty(shape, dtype) for shape, dtype in self._output_layout]
-        self.backend.run(outputs)
+        if self.states is None:
+            self.backend.run(outputs)
+        else:
+            self.states.run(outputs)
         return outputs
 
     def postprocess(self, frame: Frame, outputs: list[NDArray[Any]]) -> Prediction:
         """Decode `outputs`; `frame` gives the size for a class map."""
         picture = frame[0] if isinstance(frame, tuple) else frame
         value = self._postprocessor(outputs[0], picture)
-        return Prediction(value, outputs, self.backend.outputs)
+        return Prediction(value, outputs, self._specs)
+
+    def predict_sample(self, sample: Frame) -> Prediction:
+        """Return the prediction for one sample of a set, which does not continue the one before.
+
+        Args:
+            sample: a frame; for a bundle that streams a sequence of them, [steps, features]. Its
+                outputs are then those of the last step, or of all steps, [1, steps, …], where the
+                source gives them.
+
+        Raises:
+            DataError: a sample that the model cannot take.
+        """
+        streaming = self.bundle.manifest.streaming
+        if streaming is None:
+            return self(sample)
+        self.reset()
+        steps = []
+        for frame in steps_of(sample):
+            self.preprocess(frame)
+            steps.append(self.infer())
+        if not streaming.every_step:
+            return self.postprocess(frame, steps[-1])
+        together = [np.concatenate(arrays)[None] for arrays in zip(*steps, strict=True)]
+        return self.postprocess(frame, together)
+
+    def on_event(self, event: Event) -> None:
+        """Take what happened to a stream: the bundle says whether its state ends there."""
+        if self.states is not None:
+            self.states.on_event(event)
+
+    def reset(self) -> None:
+        """Begin a new sequence: make the state zero, where the bundle has one."""
+        if self.states is not None:
+            self.states.reset()
 
     def class_scores(self, prediction: Prediction) -> NDArray[np.float32]:
         """Return the scores of all classes of a classification, [classes], not of the best only."""
@@ -165,6 +212,23 @@ class Model(Closing):
     def close(self) -> None:
         """Release the backend."""
         self.backend.close()
+
+
+def steps_of(sample: Frame) -> Iterator[Frame]:
+    """Yield the frames of a sequence.
+
+    Raises:
+        DataError: it has no steps, or its arrays not as many each.
+    """
+    parts = sample if isinstance(sample, tuple) else (sample,)
+    lengths = {len(part) if np.ndim(part) else 0 for part in parts}
+    if lengths == {0} or len(lengths) != 1:
+        raise DataError(
+            f"a sequence must be [steps, features], at least one step; got "
+            f"{', '.join(str(list(np.shape(part))) for part in parts)}"
+        )
+    for step in zip(*parts, strict=True):
+        yield step if isinstance(sample, tuple) else step[0]
 
 
 def open_model(
@@ -231,106 +295,3 @@ def _check_against_manifest(bundle: Bundle, engine: Backend) -> None:
                 f"{[(list(f.shape), f.dtype) for f in found]}; the manifest says "
                 f"{[(list(s.shape), s.dtype) for s in said]}"
             )
-
-
-def replay_golden(model: Model, samples: list[GoldenSample]) -> None:
-    """Compute the golden samples here and compare with what the workstation computed.
-
-    Tolerances: preprocessing one grey level (resize kernels round differently); int8 outputs
-    4 steps for 99 % of the values (kernels differ by 3-4); float outputs 1 % of the largest, or the
-    share of it that the backend names as its `float_tolerance`.
-
-    Raises:
-        CheckFailed: outside the tolerances.
-    """
-    for number, sample in enumerate(samples):
-        for index, array in enumerate(sample.inputs):
-            _same_form(f"input {index}", array, model.backend.inputs[index])
-        if sample.frame is not None:
-            model.preprocess(sample.frame)
-            _compare_input(model, number, sample)
-        for index, array in enumerate(sample.inputs):
-            model.backend.input_buffer(index)[...] = array
-        for index, output in enumerate(model.infer()):
-            _same_form(f"output {index}", sample.outputs[index], model.backend.outputs[index])
-            _compare_output(model, number, output, sample.outputs[index])
-        _compare_value(model, number, sample)
-
-
-def _compare_value(model: Model, number: int, sample: GoldenSample) -> None:
-    """Decode the stored outputs: the decoder has no tolerance but that of the last digits."""
-    frame = sample.inputs[0] if sample.frame is None else sample.frame
-    value = model.postprocess(frame, list(sample.outputs)).value
-    try:
-        there = msgspec.json.decode(sample.value)
-    except msgspec.DecodeError as error:
-        raise BundleError(f"golden sample {number}: its value is no JSON") from error
-    here = msgspec.json.decode(to_json(value))
-    if model.bundle.manifest.postprocess.upsample == "linear":
-        here, there = _comparable_maps(here, there)
-    if not _is_close(here, there):
-        raise CheckFailed(
-            f"golden sample {number}: the outputs decode to {str(to_json(value))[:80]} here, to "
-            f"{str(sample.value)[:80]} on the workstation; use the EdgeKit that made the bundle"
-        )
-
-
-def _comparable_maps(here: Any, there: Any) -> tuple[Any, Any]:
-    """Return class maps as equal where they differ by 0.2 % of the pixels: ties of interpolation.
-
-    What is no class map is returned as it is.
-    """
-    if not all(isinstance(v, dict) and isinstance(v.get("shares"), dict) for v in (here, there)):
-        return here, there
-    one, other = here["shares"], there["shares"]
-    names = one.keys() | other.keys()
-    if not all(isinstance(share, float | int) for share in other.values()):
-        return here, there
-    same = all(math.isclose(one.get(n, 0), other.get(n, 0), abs_tol=0.002) for n in names)
-    return (here | {"shares": {}}, there | {"shares": {}}) if same else (here, there)
-
-
-def _is_close(here: Any, there: Any) -> bool:
-    if isinstance(here, dict) and isinstance(there, dict):
-        return here.keys() == there.keys() and all(_is_close(here[k], there[k]) for k in here)
-    if isinstance(here, list) and isinstance(there, list):
-        pairs = zip(here, there, strict=False)
-        return len(here) == len(there) and all(_is_close(one, other) for one, other in pairs)
-    if isinstance(here, float) and isinstance(there, float | int):
-        return math.isclose(here, there, rel_tol=1e-4, abs_tol=1e-6)
-    return bool(here == there)
-
-
-def _same_form(what: str, array: NDArray[Any], spec: TensorSpec) -> None:
-    if array.shape != spec.shape or array.dtype != spec.dtype:
-        raise BundleError(
-            f"golden {what} is {array.dtype} {list(array.shape)}; "
-            f"the model has {spec.dtype} {list(spec.shape)}"
-        )
-
-
-def _compare_input(model: Model, number: int, sample: GoldenSample) -> None:
-    spec, preprocess = model.backend.inputs[0], model.bundle.manifest.preprocess
-    grey_level = abs(preprocess.scale) / min(preprocess.std) / (spec.scale or 1.0)
-    here = model.backend.input_buffer(0).astype(np.float64)
-    difference = float(np.abs(here - sample.inputs[0]).max())
-    if not difference <= 1.01 * grey_level + (1 if spec.scale else 1e-6):
-        raise CheckFailed(
-            f"golden sample {number}: preprocessing differs by {difference:.4g} here, at most one "
-            f"grey level ({grey_level:.4g}) is expected; check the OpenCV build"
-        )
-
-
-def _compare_output(model: Model, number: int, here: NDArray[Any], there: NDArray[Any]) -> None:
-    difference = np.abs(here.astype(np.float64) - there.astype(np.float64))
-    if here.dtype.kind in "iu":
-        agrees = float((difference <= 4).mean()) >= 0.99
-    else:
-        share = getattr(model.backend, "float_tolerance", 0.01)
-        agrees = bool((difference <= share * np.abs(there).max() + 1e-6).all())
-    if not agrees:
-        raise CheckFailed(
-            f"golden sample {number}: {model.backend_name} ({model.backend.executes}) computes "
-            f"other outputs here than the workstation did (largest difference "
-            f"{difference.max():.4g}); try another backend or check=False"
-        )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgekit.errors import DataError, UsageError
 from edgekit.runtime.camera import Timeouts
 from edgekit.runtime.clock import Clock
-from edgekit.runtime.events import FrameDropped, OnEvent
+from edgekit.runtime.events import Event, FrameDropped, OnEvent
 from edgekit.runtime.inlets import Inlet, Inlets, named
 from edgekit.runtime.model import Model
 from edgekit.runtime.opening import Sources, open_inlets
@@ -115,7 +115,16 @@ def results(
     max_frames: int | None = None,
 ) -> Generator[Result, None, None]:
     """Like `stream`, of sources that are open and that it closes."""
-    tell = on_event or (lambda event: None)
+    states = model.states if isinstance(model, Model) else None
+    if states is not None:
+        states.clear()
+
+    def tell(event: Event) -> None:
+        if states is not None:
+            states.on_event(event)
+        if on_event is not None:
+            on_event(event)
+
     work = _Work(model, options, inlets.clock)
     done = 0
     try:
@@ -138,6 +147,8 @@ def results(
     finally:
         for event in inlets.close():
             tell(event)
+        if states is not None:
+            states.clear()
 
 
 class _Work:
@@ -157,6 +168,8 @@ class _Work:
         image = frame.image if self._options.roi is None else self._region(inlet.name, frame)
         if image is None:
             return inlet.ledger.drop(frame.frame_id, "outside_roi", self._misfit(frame))
+        if isinstance(self._model, Model) and self._model.states is not None:
+            self._model.states.select(inlet.name)
         value, stages_ns = self._infer(image)
         late = self._is_late(frame)
         if late and self._options.late == "drop":
