@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.feedback import Feedback
 from edgekit.converters.isolated import Progress
 from edgekit.converters.observe import Extremes, Samples, clipped_ranges, observe
 from edgekit.converters.quantize.aware.read import is_quantize_aware, trained_table
@@ -49,6 +50,7 @@ class FloatTwin:
         extremes: of its activations in each calibration sample; None where nothing was observed.
         unrounded: weights and biases as they were before they were rounded and corrected, by the
             index of the constant.
+        states: how many of the last inputs are the last outputs of the run before.
     """
 
     content: bytes
@@ -57,6 +59,7 @@ class FloatTwin:
     notes: tuple[str, ...] = ()
     extremes: Extremes[int] | None = None
     unrounded: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+    states: int = 0
 
     def reference(self) -> bytes:
         """Return the float model that integers are compared with: its weights are not rounded."""
@@ -75,6 +78,15 @@ class FloatTwin:
             return None
         names = tuple(self.names[index] for index in seen.tensors)
         return Extremes(names, seen.low, seen.high)
+
+    def fed_back(self, feedback: Feedback) -> FloatTwin:
+        """Return the same with one range for each state, going in and coming out."""
+        graph = unpack(self.content).subgraphs[0]
+        inputs, outputs = (
+            [self.names[int(index)] for index in found] for found in (graph.inputs, graph.outputs)
+        )
+        table = feedback.over(self.table, inputs, outputs, [*self.names.values()])
+        return replace(self, table=table, states=len(feedback))
 
     def with_table(self, table: RangeTable) -> FloatTwin:
         """Return the same with another table."""
@@ -95,6 +107,7 @@ class FloatTwin:
             precision=precision,
             precisions=chosen,
             scheme=self.table.scheme,
+            states=self.states,
         )
 
     def _unrounded_of(
@@ -142,6 +155,8 @@ def float_twin(
         given.over(twin.table, twin.names.values())
     if samples is not None:
         twin = _observed(twin, samples, observer)
+    if isinstance(source, FrozenGraph) and source.feedback is not None:
+        twin = twin.fed_back(source.feedback)
     if given is None:
         return twin
     return twin.with_table(given.over(twin.table, twin.names.values()))

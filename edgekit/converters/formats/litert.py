@@ -129,9 +129,11 @@ def _emit_integers(
         else None,
     )
     quantized = twin.quantize("int16x8" if precision == "int16x8" else "int8")
-    return Emitted(
-        quantized.content, quantized.fallbacks, twin.notes, twin.table, twin.named_extremes(), twin
-    )
+    fallbacks, notes = quantized.fallbacks, twin.notes
+    if isinstance(source, FrozenGraph) and source.feedback is not None:
+        fallbacks, planned = source.feedback.without_planned(fallbacks)
+        notes += planned
+    return Emitted(quantized.content, fallbacks, notes, twin.table, twin.named_extremes(), twin)
 
 
 def _expect_float(source: TfliteSource, precision: str) -> None:

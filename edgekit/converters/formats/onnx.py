@@ -128,6 +128,7 @@ def _emit_int8(
         samples = checked_passes(source.inputs, calibration, say, "calibrate")
     float_model = _float_model(source, samples, steps, observer, say)
     model, table = float_model.model, float_model.table
+    graph = model.graph
     if given is not None:  # before a long pass over the set
         given.over(table, float_model.known())
     extremes: Extremes[str] | None = None
@@ -138,13 +139,22 @@ def _emit_int8(
         if observer != "minmax":
             found = clipped_ranges(probe, found, samples, observer)
         table = table.with_ranges({**found, **table.tensors})
+    inner = _inner(source)
+    feedback = inner.feedback if isinstance(inner, FrozenGraph) else None
+    if feedback is not None:
+        inputs, outputs = ([one.name for one in ends] for ends in (graph.input, graph.output))
+        table = feedback.over(table, inputs, outputs, float_model.known())
     if given is not None:
         table = given.over(table, float_model.known())
     done = insert_qdq(model, table.tensors, table.precisions, symmetric=symmetric)
     name_outputs(done.model.graph, [spec.name for spec in source.outputs])
     content = done.model.SerializeToString()
     notes = (*float_model.notes, *(_objections(done.model) if symmetric else ()))
-    return Emitted(content, done.fallbacks, notes, table, extremes)
+    fallbacks = done.fallbacks
+    if feedback is not None:
+        fallbacks, planned = feedback.without_planned(fallbacks)
+        notes += planned
+    return Emitted(content, fallbacks, notes, table, extremes)
 
 
 @dataclass(frozen=True)

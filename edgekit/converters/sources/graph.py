@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.feedback import Feedback
 from edgekit.errors import ModelError, require
 from edgekit.specs import TensorSpec
 
@@ -27,6 +28,7 @@ class FrozenGraph:
         outputs: likewise.
         model: the Keras 3 model that it came from; None for other kinds.
         owner: the `tf.Module` of a function that is converted by way of a SavedModel.
+        feedback: the states among its inputs and outputs, if it is of one step of a sequence.
     """
 
     kind: str
@@ -35,6 +37,7 @@ class FrozenGraph:
     outputs: tuple[TensorSpec, ...]
     model: Any = None
     owner: Any = None
+    feedback: Feedback | None = None
 
     @property
     def has_loops(self) -> bool:

@@ -11,7 +11,7 @@ Indices and names of the float model's tensors stay, so the two can be compared 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,7 @@ def quantize_static(
     precision: LayerPrecision = "int8",
     precisions: Mapping[str, LayerPrecision] | None = None,
     scheme: Scheme = "litert",
+    states: int = 0,
 ) -> Quantized:
     """Return a float model in integers, its inputs and outputs too.
 
@@ -69,6 +70,8 @@ def quantize_static(
         precision: of every layer that `precisions` does not name, and of inputs and outputs.
         precisions: of single layers, by the name of their output.
         scheme: grid of int8 activations.
+        states: how many of the last inputs are the last outputs of the run before. They come out as
+            they go in, in the precision that `precisions` has for the input's name.
     """
     graph = FloatGraph(content, names)
     plan = plan_of(graph, ranges, precision, precisions or {})
@@ -79,7 +82,7 @@ def quantize_static(
         )
         if chosen is not None
     )
-    _Rewriter(graph, plan, scheme).rewrite(precision)
+    _Rewriter(graph, plan, scheme).rewrite(precision, precisions or {}, states)
     return Quantized(pack(graph.model), tuple(plan.fallbacks), operators)
 
 
@@ -94,13 +97,17 @@ class _Rewriter:
         self._copies: dict[tuple[Any, ...], int] = {}
         self._done: list[Any] = []
 
-    def rewrite(self, precision: LayerPrecision) -> None:
-        """Do all of it; `precision` is that of inputs and outputs."""
+    def rewrite(
+        self, precision: LayerPrecision, precisions: Mapping[str, LayerPrecision], states: int
+    ) -> None:
+        """Do all of it; `precision` is that of inputs and outputs, but for some states."""
         source, plan = self._source, self._plan
+        fed_back = [int(index) for index in self._graph.inputs[len(self._graph.inputs) - states :]]
         if precision != "fp32":
             for index in source.activations(self._graph.inputs):
                 if index in plan.ranges:
-                    self._store(index, self._grid(plan.ranges[index], _DTYPES[precision]))
+                    own = precisions.get(source.label(index), precision)
+                    self._store(index, self._grid(plan.ranges[index], _DTYPES[own]))
         for operator, kind, chosen in zip(
             source.operators, source.kinds, plan.precisions, strict=True
         ):
@@ -109,7 +116,7 @@ class _Rewriter:
             elif chosen is not None:
                 self._make_integer(operator, kind, _DTYPES[chosen])
             self._done.append(operator)
-        self._finish_outputs(precision)
+        self._finish_outputs(precision, [self._grids.get(index) for index in fed_back])
         self._graph.operators = self._done
         self._drop_unused()
 
@@ -202,22 +209,31 @@ class _Rewriter:
             self._done.append(operator)
         return self._copies[key]
 
-    def _finish_outputs(self, precision: LayerPrecision) -> None:
-        """Bring the model's outputs to its precision, under their own names."""
-        results = {}  # a tensor may be several outputs
-        for index in self._source.activations(self._graph.outputs):
-            if precision == "fp32":
-                results[index] = self._as_float(index)
-            elif index in self._plan.ranges:
-                results[index] = self._as_integer(index, _DTYPES[precision], None)
-        self._graph.outputs = [results.get(index, index) for index in self._graph.outputs]
-        for index, result in results.items():
-            one, other = self._graph.tensors[index], self._graph.tensors[result]
-            one.name, other.name = other.name, one.name
-            for signature in self._model.signatureDefs or []:
-                for entry in signature.outputs:
-                    if entry.tensorIndex == index:
-                        entry.tensorIndex = result
+    def _finish_outputs(self, precision: LayerPrecision, states: Sequence[Grid | None]) -> None:
+        """Bring the outputs to the model's precision, or a state's grid, under their own names."""
+        indices = [int(index) for index in self._graph.outputs]
+        grids = [None] * (len(indices) - len(states)) + [*states]
+        real = set(self._source.activations(indices))
+        results, renamed = [], set()
+        for index, grid in zip(indices, grids, strict=True):
+            result = index
+            if index in real and precision == "fp32":
+                result = self._as_float(index)
+            elif index in real and index in self._plan.ranges:
+                result = self._as_integer(index, _DTYPES[precision], grid)
+            results.append(result)
+            if index not in renamed:  # a tensor may be several outputs
+                self._rename_output(index, result)
+                renamed.add(index)
+        self._graph.outputs = results
+
+    def _rename_output(self, index: int, result: int) -> None:
+        one, other = self._graph.tensors[index], self._graph.tensors[result]
+        one.name, other.name = other.name, one.name
+        for signature in self._model.signatureDefs or []:
+            for entry in signature.outputs:
+                if entry.tensorIndex == index:
+                    entry.tensorIndex = result
 
     def _store(self, index: int, grid: Grid) -> None:
         self._grids[index] = grid
