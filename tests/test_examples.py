@@ -77,6 +77,15 @@ def test_membranes_of_a_microscope(shared_data, tmp_path):
     assert "a picture of (512, 512): probabilities (512, 512, 1)" in out
 
 
+@pytest.mark.convert
+def test_keyword_spotting(tmp_path):
+    out = run(EXAMPLES / "keyword_spotting.py", "--output", tmp_path / "words.edgekit")
+    right = re.search(r"right: (.+)% in Keras, (.+)% as a stream", out)
+    assert min(map(float, right.groups())) > 80, out
+    said = out.rsplit(": ", 1)[1].strip()
+    assert f"frame  20: {said}" in out
+
+
 def test_every_example_has_a_test():
     """The training script's test is in tests/demo."""
     tested = (

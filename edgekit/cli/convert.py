@@ -10,7 +10,7 @@ import typer
 
 from edgekit.cli._output import Json, note, print_json, print_table, progress
 from edgekit.converters.isolated import run_isolated
-from edgekit.converters.recipe import parse_shape, parse_steps, read_recipe, recipe_of
+from edgekit.converters.recipe import parse_list, parse_shape, read_recipe, recipe_of
 from edgekit.errors import CheckFailed, InputError, UsageError
 
 
@@ -77,6 +77,19 @@ def command(
             "--golden-frames/--no-golden-frames", help="Keep raw golden frames in the bundle."
         ),
     ] = None,
+    streaming: Annotated[
+        bool | None,
+        typer.Option(
+            "--streaming/--no-streaming", help="One step of a recurrent model, its state outside."
+        ),
+    ] = None,
+    reset_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CAUSES",
+            help="State becomes zero on: gap,source_back,end_of_sequence (default), dropped; none.",
+        ),
+    ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option(help="Settings from a TOML file or an older bundle; options override it."),
@@ -100,10 +113,12 @@ def command(
         "input_shape": None if input_shape is None else parse_shape(input_shape),
         "max_drop": max_drop,
         "calibration_samples": calibration_samples,
-        "int8_steps": None if int8_steps is None else parse_steps(int8_steps),
+        "int8_steps": None if int8_steps is None else parse_list(int8_steps),
         "observer": observer,
         "ranges": ranges,
         "golden_frames": golden_frames,
+        "streaming": streaming,
+        "reset_on": None if reset_on is None else parse_list(reset_on),
     }
     settings |= {name: value for name, value in given.items() if value is not None}
     complete = recipe_of(settings).check()
@@ -159,6 +174,11 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append((f"{metric} of the source, n = {n}", format_metric(metric, accuracy["source"])))
         rows.append((f"{metric} of the bundle", format_metric(metric, accuracy["converted"])))
         rows.append(("lost", format_metric(metric, accuracy["drop"])))
+    drift = summary["drift"]
+    if drift is not None:
+        worst = min(drift["blocks_snr_db"])
+        text = f"{drift['snr_db']:.1f} dB, worst {drift['block_steps']} steps {worst:.1f} dB"
+        rows.append((f"stream of {drift['steps']} steps", text))
     budget = summary["budget"]
     if budget is not None:
         rows += _mix_rows(budget)

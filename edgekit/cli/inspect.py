@@ -16,6 +16,7 @@ from edgekit.specs import TensorSpec
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
     from edgekit.converters.onnx.lint.finding import Finding
+    from edgekit.streaming import Streaming
 
 _SHOWN = 5  # findings of one rule; all are in the JSON
 
@@ -138,9 +139,18 @@ def _print_bundle(bundle: Bundle, path: Path, json: str | None) -> dict[str, Any
     facts = [(name, _fact(manifest[name])) for name in ("task", "precision", "target")]
     for name in ("preprocess", "postprocess", "parity", "accuracy", "golden"):
         facts.append((name, _fact(manifest[name])))
+    if bundle.manifest.streaming is not None:
+        facts.append(("streaming", _stream(bundle.manifest.streaming)))
     facts += [("source", manifest["provenance"]["source"]), ("labels", str(len(bundle.labels)))]
     print_table(str(path), ("", ""), facts, json, numbers=False)
     return manifest | {"labels": bundle.labels}
+
+
+def _stream(streaming: Streaming) -> str:
+    resets = ", ".join(("first", *(cause.replace("_", " ") for cause in streaming.reset_on)))
+    text = f"{len(streaming.states)} states, zero on: {resets}"
+    drift = streaming.drift
+    return text if drift is None else f"{text}; {drift.steps} steps {drift.snr_db:.1f} dB"
 
 
 def _print_model(name: str, result: dict[str, Any], json: str | None) -> None:

@@ -70,9 +70,9 @@ def _beside(bundle: str, model: str, backend: str | None) -> Iterator[tuple[Mode
     ):
         format_ = plugins.load("format", opened.bundle.manifest.format)
         inputs, suffix = opened.backend.inputs, Path(model).suffix.lower()
-        source = open_source(
-            Path(model),
-            scratch=Path(scratch),
-            input_shape=None if len(inputs) > 1 else format_.source_shape(inputs[0].shape, suffix),
-        )
+        shape = None if len(inputs) > 1 else format_.source_shape(inputs[0].shape, suffix)
+        if opened.bundle.manifest.streaming is not None:  # its inputs are those of one step
+            given = opened.bundle.manifest.recipe.get("input_shape")
+            shape = None if given is None else tuple(given)
+        source = open_source(Path(model), scratch=Path(scratch), input_shape=shape)
         yield opened, format_.fitted(source)

@@ -30,6 +30,7 @@ from edgekit.evaluation.evaluate import BundleModel, ReferenceModel, main_metric
 from edgekit.runtime.backends import Backend, default_threads
 from edgekit.runtime.model import Model
 from edgekit.specs import class_count
+from edgekit.streaming import DEFAULT_RESETS, StatePair, Streaming
 from edgekit.targets import read_target
 
 
@@ -52,7 +53,7 @@ def compile_model(
     on_progress(f"compiling to {job.format} {job.precision}", 0, 0)
     is_auto = job.precision == "auto"
     emitted = plugins.load("format", job.format).emit(
-        job.source,
+        job.compiled_source,
         "int8" if is_auto else job.precision,
         job.calibration_inputs(),
         on_progress,
@@ -107,6 +108,24 @@ def _mixed(
     return done, budget
 
 
+def _streaming(job: Job, backend: Backend) -> Streaming | None:
+    if job.stream is None:
+        return None
+    count, chosen = job.stream.state_count, job.recipe.reset_on
+    first = len(backend.inputs) - count, len(backend.outputs) - count
+    streaming = Streaming(
+        states=tuple(StatePair(first[0] + place, first[1] + place) for place in range(count)),
+        every_step=job.stream.every_step,
+        reset_on=DEFAULT_RESETS if chosen is None else chosen,
+    )
+    wrong = streaming.wrong_with(backend.inputs, backend.outputs)
+    if wrong is not None:
+        raise ModelError(
+            f"the compiled model {wrong}; please report it, and convert without streaming"
+        )
+    return streaming
+
+
 @contextmanager
 def opened(job: Job, model: Any, emitted: Emitted, scratch: Path) -> Iterator[Model]:
     """Open a compiled model as the bundle that it will be."""
@@ -125,6 +144,8 @@ def _draft(job: Job, model: Any, backend: Backend, emitted: Emitted, model_file:
     spec = job.source.outputs[0]
     is_image = job.preprocess.size is not None
     task = job.recipe.task or guess_task(spec, outputs, labelled, is_image)
+    if job.stream is not None and job.stream.every_step and task != "sequence":
+        raise UsageError(f"`task` must be sequence of a stream that answers each step; got {task}")
     classes = class_count(task, spec, job.preprocess.layout)
     if job.labels and classes not in (None, len(job.labels)):
         raise UsageError(
@@ -132,6 +153,7 @@ def _draft(job: Job, model: Any, backend: Backend, emitted: Emitted, model_file:
         )
     return draft_manifest(
         backend,
+        streaming=_streaming(job, backend),
         format=job.format,
         model_file=model_file,
         task=task,

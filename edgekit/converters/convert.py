@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from numpy.typing import NDArray
 
 from edgekit.bundle import (
     Accuracy,
@@ -40,6 +42,8 @@ from edgekit.converters.quantize.ranges import Observer
 from edgekit.converters.recipe import Recipe, recipe_of
 from edgekit.converters.report import conversion_report
 from edgekit.converters.samples import model_inputs, subset
+from edgekit.converters.streaming.proof import measure_drift
+from edgekit.converters.streaming.source import STREAM_TOLERANCE
 from edgekit.errors import CheckFailed
 from edgekit.evaluation.evaluate import Comparison, compare_with_source
 from edgekit.evaluation.layers import LayerComparison, compare_layers
@@ -49,6 +53,7 @@ from edgekit.profiling.latency import peak_rss_mb
 from edgekit.reports import render
 from edgekit.runtime.model import Model
 from edgekit.specs import Preprocess, Task
+from edgekit.streaming import Drift, Streaming
 
 if TYPE_CHECKING:
     import keras
@@ -71,6 +76,7 @@ class ConversionSummary(msgspec.Struct, frozen=True):
     budget: Budget | None
     failure: str | None
     layers: LayerComparison | None = None
+    drift: Drift | None = None
 
 
 def convert(
@@ -92,6 +98,8 @@ def convert(
     observer: Observer = "minmax",
     ranges: str | Path | None = None,
     golden_frames: bool = True,
+    streaming: bool = False,
+    reset_on: Sequence[str] | None = None,
     keep: bool = False,
     custom_objects: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
@@ -119,6 +127,9 @@ def convert(
         observer: how ranges of activations are chosen: minmax, percentile or mse.
         ranges: a range table's file, or a bundle with one; its ranges replace observed ones.
         golden_frames: keep raw golden frames in the bundle, or tensors only.
+        streaming: compile a recurrent model to one step of its sequence, with the state outside.
+        reset_on: what makes the state zero in a stream: some of gap, dropped, source_back and
+            end_of_sequence; by default all but dropped.
         keep: write the bundle even if it misses `max_drop`.
         custom_objects: the model's own classes by name; without them such models are refused.
         on_progress: called with (phase, done, total).
@@ -151,6 +162,8 @@ def convert(
             "observer": observer,
             "ranges": None if ranges is None else str(ranges),
             "golden_frames": golden_frames,
+            "streaming": streaming,
+            "reset_on": None if reset_on is None else list(reset_on),
         }
     )
     summary = convert_with(
@@ -217,6 +230,7 @@ def convert_with(
                 lambda done, total: say("auditing the calibration set", done, total)
             )
             warnings += _range_warnings(emitted)
+            drift = _drift(job, compiled, say)
             summary = ConversionSummary(
                 bundle=str(out),
                 format=job.format,
@@ -231,7 +245,8 @@ def convert_with(
                 notes=(*emitted.notes, *_budget_notes(budget)),
                 budget=budget,
                 layers=_layers(job, emitted, compiled, say),
-                failure=_missed_budget(recipe, comparison),
+                failure=_missed_budget(recipe, comparison) or _unequal(job, comparison.parity),
+                drift=drift,
             )
             if summary.failure is None or keep:
                 _write(out, job, compiled, emitted, summary, comparison)
@@ -250,7 +265,11 @@ def _layers(job: Job, emitted: Emitted, compiled: Model, say: Progress) -> Layer
         class_axis = 1 if manifest.preprocess.layout == "nchw" else -1
     pairs = [(name, index, index) for name, index in twin.layers()]
     few = subset(job.samples, LAYER_SAMPLES)
+    samples: Iterable[tuple[NDArray[Any], ...]]
     samples = model_inputs(few, job.preprocess, job.source.inputs)
+    if job.stream is not None:
+        steps = job.steps_of(few)
+        samples = steps[:: max(1, len(steps) // LAYER_SAMPLES)]
     return compare_layers(twin.reference(), emitted.content, pairs, samples, class_axis)
 
 
@@ -262,6 +281,25 @@ def _range_warnings(emitted: Emitted) -> tuple[str, ...]:
     names = list(seen.tensors)
     finding = range_finding(unstable_ranges(seen.low, seen.high, names), len(names))
     return () if finding is None else (finding.message,)
+
+
+def _drift(job: Job, compiled: Model, say: Progress) -> Drift | None:
+    if job.stream is None:
+        return None
+    say("streaming", 0, 0)
+    return measure_drift(job.stream, compiled, job.samples)
+
+
+def _unequal(job: Job, parity: Parity) -> str | None:
+    """Say if a float stream does not lead to what the whole sequence gives."""
+    if job.stream is None or job.precision != "fp32":
+        return None
+    if parity.max_abs <= STREAM_TOLERANCE or parity.snr_db >= -20 * math.log10(STREAM_TOLERANCE):
+        return None
+    return (
+        f"the stream differs from the whole sequence by {parity.max_abs:.3g}; at most "
+        f"{STREAM_TOLERANCE:g} is expected of fp32: please report it"
+    )
 
 
 def _missed_budget(recipe: Recipe, comparison: Comparison) -> str | None:
@@ -313,6 +351,7 @@ def _write(
         ),
         parity=comparison.parity,
         accuracy=comparison.accuracy,
+        streaming=_with_drift(model.bundle.manifest.streaming, summary.drift),
     )
     report = conversion_report(manifest, summary, comparison, samples)
     files = {
@@ -327,6 +366,10 @@ def _write(
     if job.labels:
         files["labels.txt"] = "".join(f"{label}\n" for label in job.labels).encode()
     write_bundle(out, manifest, files)
+
+
+def _with_drift(streaming: Streaming | None, drift: Drift | None) -> Streaming | None:
+    return None if streaming is None else msgspec.structs.replace(streaming, drift=drift)
 
 
 def _path_of(data: Any) -> str | None:

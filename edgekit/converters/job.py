@@ -17,6 +17,7 @@ from edgekit.converters.samples import model_inputs, subset, synthetic, tiles_of
 from edgekit.converters.sources import SourceModel, open_source
 from edgekit.converters.sources.onnx import OnnxSource
 from edgekit.converters.sources.tflite import TfliteSource
+from edgekit.converters.streaming.source import StreamSource, stream_source
 from edgekit.data import Dataset, load_data
 from edgekit.errors import ModelError, UsageError
 from edgekit.runtime.recordings import cut
@@ -43,6 +44,7 @@ class Job(msgspec.Struct, frozen=True):
         calibration: set that ranges come from.
         evaluation: labelled set.
         labels: class names.
+        stream: the source as a model of one step too, where that is what is asked for.
     """
 
     recipe: Recipe
@@ -51,6 +53,12 @@ class Job(msgspec.Struct, frozen=True):
     calibration: Dataset | None
     evaluation: Dataset | None
     labels: tuple[str, ...]
+    stream: StreamSource | None = None
+
+    @property
+    def compiled_source(self) -> SourceModel:
+        """What becomes the bundle's model: the source, or one step of it."""
+        return self.source if self.stream is None else self.stream.step
 
     @property
     def format(self) -> str:
@@ -81,9 +89,17 @@ class Job(msgspec.Struct, frozen=True):
         """Return what starts a pass over the calibration set, or None without one."""
         if self.calibration is None:
             return None
+        if self.stream is not None and self.precision in CALIBRATED:
+            steps = self.steps_of(subset(self.calibration, self.recipe.calibration_samples))
+            return lambda: iter(steps)
         tiles = tiles_of(self.calibration, self.preprocess)
         chosen = subset(tiles, self.recipe.calibration_samples)
         return lambda: model_inputs(chosen, self.preprocess, self.source.inputs)
+
+    def steps_of(self, data: Dataset) -> list[tuple[NDArray[Any], ...]]:
+        """Return single steps of sequences with their states, as a stream's model takes them."""
+        assert self.stream is not None
+        return self.stream.calibration(model_inputs(data, self.preprocess, self.source.inputs))
 
     @property
     def calibrates(self) -> bool:
@@ -182,21 +198,30 @@ def open_job(
     source = open_source(
         model, scratch=scratch, input_shape=recipe.input_shape, custom_objects=custom_objects
     )
-    source = plugins.load("format", recipe.format or "litert").fitted(source)
+    stream = stream_source(source) if recipe.streaming else None
+    if stream is None:
+        source = plugins.load("format", recipe.format or "litert").fitted(source)
     if not source.inputs[0].is_image and any(spec.is_image for spec in source.inputs[1:]):
         raise ModelError(
             "the model takes a picture, but not as its first input; build it with the picture "
             "first: only that one is preprocessed"
         )
-    preprocess = Preprocess.parse(recipe.preprocess or "raw").for_input(source.inputs[0])
+    given = Preprocess.parse(recipe.preprocess or "raw")
+    preprocess = given.for_input(source.inputs[0])
     calibration, evaluation = (
         None if data is None else cut(data, preprocess, source.inputs[0], source.outputs[0])
         for data in (calibration, evaluation)
     )
     # Refused here, before minutes of work, if the model cannot be run on tiles.
     Tiles.of(recipe.task or "segmentation", preprocess, source.inputs, source.outputs)
+    if stream is not None:
+        preprocess = given.for_input(stream.step.inputs[0])
     labels = _labels(recipe, calibration, evaluation)
-    return Job(recipe, source, preprocess, calibration, evaluation, labels)
+    job = Job(recipe, source, preprocess, calibration, evaluation, labels, stream)
+    if stream is not None:
+        few = subset(job.samples, GOLDEN_SAMPLES)
+        stream.check(model_inputs(few, preprocess, source.inputs))
+    return job
 
 
 def _labels(recipe: Recipe, *sets: Dataset | None) -> tuple[str, ...]:

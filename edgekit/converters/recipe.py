@@ -14,6 +14,7 @@ from edgekit.converters.quantize import INT8_STEPS
 from edgekit.converters.quantize.ranges import OBSERVERS, Observer
 from edgekit.errors import DataError, InputError, UsageError, expect_one_of
 from edgekit.specs import PRECISIONS, TASKS, Preprocess, Task
+from edgekit.streaming import RESETS, ResetOn
 
 CALIBRATED = ("int8", "int16x8", "auto")
 """Precisions that need ranges."""
@@ -42,6 +43,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         observer: how ranges of activations are chosen, one of `OBSERVERS`.
         ranges: file or bundle with ranges that replace observed ones.
         golden_frames: keep the raw frames of the golden samples in the bundle.
+        streaming: compile a recurrent model to one step of its sequence, with the state outside.
+        reset_on: what makes the state zero in a stream, of `edgekit.streaming.RESETS`; None:
+            `edgekit.streaming.DEFAULT_RESETS`.
     """
 
     precision: str | None = None
@@ -59,6 +63,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     observer: Observer = "minmax"
     ranges: str | None = None
     golden_frames: bool = True
+    streaming: bool = False
+    reset_on: tuple[ResetOn, ...] | None = None
 
     def check(self) -> Recipe:
         """Return this, or raise `UsageError` for a setting that cannot be."""
@@ -79,6 +85,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.precision == "auto" and self.max_drop is None:
             raise UsageError(
                 "`precision` auto needs `max_drop`, the largest loss it may cost: --max-drop 0.5%"
+            )
+        if self.reset_on is not None and not self.streaming:
+            raise UsageError("`reset_on` is about the state of a stream: say --streaming too")
+        if self.streaming and self.precision == "auto":
+            raise UsageError(
+                "`precision` auto mixes precisions layer by layer, and a stream has its own mix "
+                "already: choose int8, int16x8, fp16 or fp32"
             )
         for step in self.int8_steps:
             expect_one_of("int8_steps", step, INT8_STEPS)
@@ -147,6 +160,8 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
     for name, known in (("task", TASKS), ("observer", OBSERVERS)):
         if isinstance(given.get(name), str):
             expect_one_of(name, given[name], known)
+    for cause in given.get("reset_on") or ():
+        expect_one_of("reset_on", cause, RESETS)
     try:
         return msgspec.convert(given, Recipe)
     except msgspec.ValidationError as error:
@@ -182,8 +197,8 @@ def parse_drop(text: str) -> float:
         raise UsageError(f"`max_drop` must look like 0.5%; got {text!r}") from error
 
 
-def parse_steps(text: str) -> tuple[str, ...]:
-    """Read `equalize,round`; `none` is no step."""
+def parse_list(text: str) -> tuple[str, ...]:
+    """Read `equalize,round`; `none` is empty."""
     return () if text == "none" else tuple(text.split(","))
 
 

@@ -13,7 +13,18 @@ from edgekit.evaluation.metrics import format_metric
 from edgekit.evaluation.report import evaluation_sections
 from edgekit.golden import GoldenSample
 from edgekit.profiling.environment import environment
-from edgekit.reports import Fact, Picture, Pictures, Report, Section, Table, Text, Verdict
+from edgekit.reports import (
+    Fact,
+    Picture,
+    Pictures,
+    Report,
+    Section,
+    Series,
+    Table,
+    Text,
+    Verdict,
+)
+from edgekit.streaming import Drift
 
 if TYPE_CHECKING:
     from edgekit.converters.convert import ConversionSummary
@@ -33,6 +44,8 @@ def conversion_report(
     if comparison.assessment is not None:
         assessment = comparison.assessment
         sections += evaluation_sections(assessment, summary_of(assessment))
+    if summary.drift is not None:
+        sections.append(_drift_section(summary.drift))
     if summary.budget is not None:
         sections += _budget_sections(summary.budget)
     if summary.warnings:
@@ -68,6 +81,22 @@ def conversion_report(
         sections=tuple(sections),
         reproduce=_command_line(manifest),
         environment={**environment(), **manifest.provenance.tools},
+    )
+
+
+def _drift_section(drift: Drift) -> Section:
+    """Return how the error goes over a long stream."""
+    ends = [drift.block_steps * (place + 1) for place in range(len(drift.blocks_snr_db))]
+    return Series(
+        title="A long stream",
+        values=drift.blocks_snr_db,
+        unit="dB",
+        index=f"block of {drift.block_steps} steps",
+        names=[f"steps {end - drift.block_steps} to {end}" for end in ends],
+        is_whole=True,
+        note=f"Signal to noise of the outputs over {drift.steps:,} steps without a reset, beside "
+        f"the float model step by step: {drift.snr_db:.1f} dB over all, largest difference "
+        f"{drift.max_abs:.3g}. An error that grew from step to step would make it fall.",
     )
 
 
