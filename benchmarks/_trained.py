@@ -116,7 +116,8 @@ def keyword_lstm(kws: Path, epochs: int) -> Path:
         model.compile(keras.optimizers.AdamW(3e-3, weight_decay=1e-2, clipnorm=1.0), smooth)
         random = np.random.default_rng(0)
         for epoch in range(epochs):
-            moved = np.array([_shifted(clip, int(random.integers(-5, 6))) for clip in clips])
+            by = random.integers(-5, 6, len(clips))
+            moved = np.array(list(map(_shifted, clips, by.tolist())))
             moved[:, :, 0] += random.normal(0, 8, (len(clips), 1))  # how loud it is
             model.optimizer.learning_rate = 1.5e-3 * (1 + np.cos(np.pi * epoch / epochs))
             model.fit(moved, words, 64, verbose=0)

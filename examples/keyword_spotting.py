@@ -48,7 +48,7 @@ def train(x: np.ndarray, y: np.ndarray, classes: int, epochs: int) -> keras.Mode
             keras.layers.Dense(classes, activation="softmax"),
         ]
     )
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model.compile(keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy")
     model.fit(x, y, 64 if len(x) > 1000 else 8, epochs, verbose=0)
     return model
 
@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="an .npz; by default words are made up")
     parser.add_argument("--output", default="keywords.edgekit")
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=25)
     options = parser.parse_args()
     data = np.load(options.data) if options.data else made_up_words()
     classes = [str(name) for name in data["classes"]]
@@ -82,7 +82,7 @@ def main() -> None:
             if number % 5 == 4:
                 best = result.value[0]
                 print(f"frame {number + 1:3}: {best.label} {best.score:.2f}")
-    print(f"said was: {classes[int(y_test[0])]}")
+    print(f"what was said: {classes[int(y_test[0])]}")
 
 
 if __name__ == "__main__":
