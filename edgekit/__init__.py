@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle, read_bundle
     from edgekit.converters.convert import convert
+    from edgekit.converters.distill.train import distill
     from edgekit.converters.quantize.aware.rewrite import quantize_aware
     from edgekit.packing import pack, unpack
     from edgekit.profiling.latency import profile
@@ -25,6 +26,7 @@ _PUBLIC = {
     "Prediction": ("edgekit.runtime.model", "Prediction"),
     "Result": ("edgekit.runtime.stream", "Result"),
     "convert": ("edgekit.converters.convert", "convert"),
+    "distill": ("edgekit.converters.distill.train", "distill"),
     "open": ("edgekit.runtime.model", "open_model"),
     "pack": ("edgekit.packing", "pack"),
     "profile": ("edgekit.profiling.latency", "profile"),
@@ -40,6 +42,7 @@ __all__ = [  # noqa: PLE0604
     "Prediction",
     "Result",
     "convert",
+    "distill",
     "open",
     "pack",
     "profile",
