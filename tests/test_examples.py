@@ -71,6 +71,21 @@ def test_membranes(tmp_path):
 
 
 @pytest.mark.convert
+def test_distillation(tmp_path):
+    options = ("--samples", "40", "--epochs", "1", "--output", tmp_path / "small.edgekit")
+    out = run(EXAMPLES / "distillation.py", *options)
+    assert "student" in out and (tmp_path / "small.edgekit" / "bundle.json").is_file()
+
+
+@pytest.mark.convert
+def test_quantization_aware(tmp_path):
+    options = ("--samples", "32", "--epochs", "1", "--output", tmp_path / "aware.edgekit")
+    out = run(EXAMPLES / "quantization_aware.py", *options)
+    assert "int8           accuracy" in out
+    assert (tmp_path / "aware.edgekit" / "bundle.json").is_file()
+
+
+@pytest.mark.convert
 @pytest.mark.slow
 def test_membranes_of_a_microscope(shared_data, tmp_path):
     out = membranes(tmp_path, "--data", f"{shared_data / 'isbi_membrane_dev.npz'}::image,mask")
@@ -84,6 +99,19 @@ def test_keyword_spotting(tmp_path):
     assert min(map(float, right.groups())) > 80, out
     said = out.rsplit(": ", 1)[1].strip()
     assert f"frame  20: {said}" in out
+
+
+@pytest.mark.convert
+@pytest.mark.slow
+def test_distillation_and_training_for_int8_on_the_development_data(shared_data, tmp_path):
+    teacher, cifar = shared_data / "pretrainedResnet.h5", shared_data / "cifar10_dev.npz"
+    given = ("--preprocess", "raw", "--epochs", "1", "--output")
+    data = ("--teacher", teacher, "--data", f"{cifar}::x_calib,y_calib")
+    out = run(EXAMPLES / "distillation.py", *data, *given, tmp_path / "small.edgekit")
+    assert "teacher   78,666 parameters" in out
+    data = ("--model", teacher, "--data", cifar, "--samples", "200")
+    out = run(EXAMPLES / "quantization_aware.py", *data, *given, tmp_path / "aware.edgekit")
+    assert "int8           accuracy" in out
 
 
 def test_every_example_has_a_test():

@@ -99,10 +99,11 @@ class Course:
         epochs, best = fit_best(lesson.pupil, rows, judged, stages, settings.patience, self._say)
         for layer, value in was:
             layer.trainable = value
+        by_answers = checked.labels is None and self._case.task != "regression"
         network = getattr(self._ensemble.teachers[0].source, "model", None)
         return {
             "task": self._case.task,
-            "metric": "agreement" if checked.labels is None else self._case.metric_name,
+            "metric": "agreement" if by_answers else self._case.metric_name,
             "n": len(checked),
             "parameters": self.model.count_params(),
             "teacher_parameters": None if network is None else network.count_params(),

@@ -102,7 +102,7 @@ def lesson_of(
         size = max(float(np.square(feature, dtype=np.float64).mean()), 1e-12)
         terms.append(Term(guided, "mean_squared_error", settings.hint_weight / size))
     return Lesson(
-        keras.Model(student.inputs, [term.output for term in terms]), tuple(terms), labelled
+        keras.Model(student.inputs[0], [term.output for term in terms]), tuple(terms), labelled
     )
 
 

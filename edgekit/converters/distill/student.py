@@ -140,11 +140,39 @@ def _same(layer: Any) -> Any:
 
 
 def _cloned(model: Any, function: Any, what: str) -> Any:
+    """Return a functional model with `function(layer)` in place of each layer, also inside others.
+
+    Keras' own recursion keeps the input shapes of the models inside.
+    """
     keras: Any = require("keras", "convert")
     if not getattr(model, "inputs", None):
         raise ModelError(f"{model.name} has no graph of layers and cannot be {what}: give a file")
+    copies: dict[int, Any] = {}
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if id(layer) not in copies:
+            inner = isinstance(layer, keras.Model) and getattr(layer, "inputs", None)
+            shapes = [tuple(tensor.shape) for tensor in keras.tree.flatten(args)]
+            copies[id(layer)] = network(layer, shapes) if inner else function(layer)
+        return copies[id(layer)](*args, **kwargs)
+
+    def network(old: Any, shapes: Sequence[tuple[int | None, ...]]) -> Any:
+        graph = old
+        if isinstance(old, keras.Sequential):
+            graph = keras.Model(old.inputs[0], old.outputs[0], name=old.name)
+        inputs = [
+            keras.Input(batch_shape=shape, dtype=tensor.dtype, name=tensor._keras_history[0].name)
+            for tensor, shape in zip(old.inputs, shapes, strict=True)
+        ]
+        return keras.models.clone_model(
+            graph,
+            input_tensors=keras.tree.pack_sequence_as(graph.input, inputs),
+            clone_function=lambda layer: layer,
+            call_function=call,
+        )
+
     try:
-        return keras.models.clone_model(model, clone_function=function, recursive=True)
+        return network(model, [tuple(tensor.shape) for tensor in model.inputs])
     except ModelError:
         raise
     except Exception as error:  # whatever a layer says to other shapes

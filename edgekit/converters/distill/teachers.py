@@ -72,7 +72,7 @@ class Teacher:
         if features:
             keras: Any = require("keras", "convert")
             hints = [feature_of(model, name, f"teacher {self.name}") for name in features]
-            model = keras.Model(model.inputs, [model.outputs[0], *hints])
+            model = keras.Model(model.inputs[0], [model.outputs[0], *hints])
         tf: Any = require("tensorflow", "convert")
         flatten = require("keras", "convert").tree.flatten
         # XLA compiles anew for each number of samples, and is slower on a CPU.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
@@ -17,7 +17,7 @@ from edgekit.converters.distill.settings import Distillation
 from edgekit.converters.isolated import Progress
 from edgekit.converters.quantize.ranges import Scheme
 from edgekit.converters.training.fit import Score, check_out, keras_file, split_sets
-from edgekit.errors import UsageError, require
+from edgekit.errors import UsageError, expect_one_of, require
 from edgekit.profiling.latency import peak_rss_mb
 from edgekit.specs import Preprocess, Task
 
@@ -154,8 +154,11 @@ def distill_in_child(
     teachers: list[str], student: str, out: str, settings: dict[str, Any], on_progress: Progress
 ) -> Any:
     """Distill as the command line does, with JSON values in and out (`run_isolated`)."""
+    expect_one_of("scheme", settings["scheme"], get_args(Scheme))
+    if settings["task"] is not None:
+        expect_one_of("task", settings["task"], get_args(Task))
     try:
-        given = msgspec.convert(settings, Distillation, strict=False)
+        given = msgspec.convert(settings, Distillation, str_keys=True)
     except msgspec.ValidationError as error:
         raise UsageError(f"a setting cannot be: {error}") from error
     found = _distill(list(teachers), student, Path(out), given, on_progress)

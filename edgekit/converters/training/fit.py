@@ -197,6 +197,7 @@ def fit_best(
             initial_epoch=len(losses) - 1,
             epochs=stage.until,
             verbose=0,
+            shuffle=False,  # the set has an order of its own
             callbacks=[stop, _told(on_progress, stages[-1].until, len(rows))],
         ).history["val_loss"]
         found = np.nan_to_num(found, nan=np.inf).tolist()
