@@ -10,9 +10,10 @@ from edgekit.runtime.options import StreamOptions
 from edgekit.runtime.outlet import Outlets
 from edgekit.runtime.stream import Result, results
 
-SMALL, LARGE = np.zeros((4, 6, 3), np.uint8), np.zeros((8, 10, 3), np.uint8)
+SMALL, LARGE = (4, 6, 3), (8, 10, 3)
 RATE_HZ = 30.0
-FAULTS = ("stall", "unplug", "corrupt", "reorder", "jump", "past", "resize", "silence")
+FAULTS = ("stall", "unplug", "corrupt", "reorder", "jump", "past", "resize")
+FAULTS += ("silence", "black", "freeze")
 
 
 class World:
@@ -25,7 +26,8 @@ class World:
             fault's end; ``silence``: as a hang, of a driver that has no time-out, but short;
             ``unplug``: reads fail, opening too; ``corrupt``: frames cannot be decoded; ``reorder``:
             every second frame is older than the one before; ``jump``, ``past``: stamps are an hour
-            ahead or behind; ``resize``: another resolution.
+            ahead or behind; ``resize``: another resolution; ``black``: a grabber without a signal;
+            ``freeze``: the same picture again and again.
         ends_s: when the stream ends; None: never.
     """
 
@@ -36,6 +38,8 @@ class World:
         self.rate_hz, self.ends_s = rate_hz, ends_s
         self.decode_s, self.read_s = decode_s, read_s
         self.opened = self.closed = self.grabbed = self.retrieved = 0
+        self.noise = np.random.default_rng(0)
+        self.seen = np.zeros(SMALL, np.uint8)
         self._first = 0
 
     def now_s(self):
@@ -93,7 +97,12 @@ class Camera:
         kind = self.world.fault()[0]
         if kind == "corrupt":
             raise DataError("torn")
-        return LARGE if kind == "resize" else SMALL
+        if kind == "black":
+            return np.zeros(SMALL, np.uint8)
+        if kind != "freeze":  # else what was seen last
+            shape = LARGE if kind == "resize" else SMALL
+            self.world.seen = self.world.noise.integers(0, 255, shape, np.uint8)
+        return self.world.seen
 
     def close(self):
         self.world.closed += 1
@@ -151,7 +160,7 @@ class Staged:
         names = list(worlds)
         opens = opens or (lambda name: worlds[name].open(name))
         self.inlets = open_inlets(names, self.options, clock=clock, stop=self.stop, open_one=opens)
-        live = any(inlet.live for inlet in self.inlets.inlets)
+        live = any(inlet.camera.live for inlet in self.inlets.inlets)
         self.outlets = Outlets(
             list(self.sinks),
             RATE_HZ,

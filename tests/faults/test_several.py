@@ -40,9 +40,9 @@ def test_a_camera_that_fails_and_returns_makes_no_gap_in_the_others(clock, fault
     def run(faults):
         worlds = {name: World(clock, read_s=1.0) for name in "abcd"}
         worlds["b"].faults = faults
-        return Staged(clock, worlds, model_s=0.01).run(for_s=60)
+        return Staged(clock, worlds, model_s=0.01).run(for_s=24)
 
-    whole, broken = run([]), run([(20, 15, fault)])
+    whole, broken = run([]), run([(8, 6, fault)])
     for name in "acd":
         assert gaps_s(broken, name).max() <= 2 * np.percentile(gaps_s(whole, name), 99)
         assert count(broken, name) >= count(whole, name)
@@ -50,14 +50,14 @@ def test_a_camera_that_fails_and_returns_makes_no_gap_in_the_others(clock, fault
     assert {e.source for e in broken.events if isinstance(e, SourceLost | SourceBack)} <= {"b"}
 
 
-def test_each_camera_has_faults_of_its_own_for_half_an_hour(clock):
+def test_each_camera_has_faults_of_its_own_for_ten_minutes(clock):
     worlds = {}
     for number, name in enumerate("abcd"):
-        kinds = [FAULTS[(i + 3 * number) % len(FAULTS)] for i in range(250)]
+        kinds = [FAULTS[(i + 3 * number) % len(FAULTS)] for i in range(85)]
         faults = [(7 * i + number, 1 + i % 4, kind) for i, kind in enumerate(kinds, 1)]
         worlds[name] = World(clock, faults, rate_hz=5)
-    run = Staged(clock, worlds, model_s=0.07).run(for_s=1800)
-    assert min(count(run, name) for name in worlds) > 2000
+    run = Staged(clock, worlds, model_s=0.07).run(for_s=600)
+    assert min(count(run, name) for name in worlds) > 650
     assert clock.alive() == []
 
 

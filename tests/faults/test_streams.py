@@ -33,9 +33,9 @@ def test_every_second_of_a_burst_is_kept_by_a_queue_that_holds_it(clock):
     assert run.drops() == []
 
 
-def test_hours_of_faults(clock):
-    """A fault every five seconds, of every kind, for an hour: nothing hangs, all adds up."""
-    hour_s = 3600
+def test_a_long_run_of_faults(clock):
+    """A fault every five seconds, of every kind, for half an hour: nothing hangs, all adds up."""
+    hour_s = 1800
     faults = [(5 * i, 1 + i % 3, FAULTS[i % len(FAULTS)]) for i in range(1, hour_s // 5)]
     world = World(clock, faults, rate_hz=10)
     run = Staged(clock, {"cam": world}, model_s=0.15).run(for_s=hour_s)
@@ -43,7 +43,7 @@ def test_hours_of_faults(clock):
     assert len(run.results) > 3 * hour_s
     assert clock.alive() == []
     lost, back = (run.kinds().count(kind) for kind in ("SourceLost", "SourceBack"))
-    assert lost == back > 100
+    assert lost == back > 50
     assert world.opened == world.closed
     reasons = {e.reason for e in run.drops()}
     assert reasons >= {"superseded", "undecodable", "out_of_order"}
@@ -102,6 +102,17 @@ def test_frames_that_come_out_of_order_are_not_given(clock):
     stamps = [r.captured_ns for r in run.results]
     assert stamps == sorted(stamps)
     assert [e.reason for e in run.drops()].count("out_of_order") == pytest.approx(30, abs=2)
+
+
+def test_pictures_that_are_not_fresh_are_not_given(clock):
+    world = World(clock, [(2, 2, "black"), (6, 4, "freeze")])
+    run = Staged(clock, {"cam": world}, model_s=0.001).run(for_s=12)
+    reasons = [e.reason for e in run.drops()]
+    assert reasons.count("black") == pytest.approx(60, abs=2)
+    assert reasons.count("repeated") + reasons.count("frozen") == pytest.approx(120, abs=2)
+    at_s = [(r.captured_ns - world.start_ns) / 1e9 for r in run.results]
+    assert not [t for t in at_s if 2.04 < t < 3.96 or 6.04 < t < 9.96]
+    assert all(r.frame.any() for r in run.results)
 
 
 def test_a_silence_that_ends_by_itself_is_a_gap(clock):
@@ -211,7 +222,7 @@ SCRIPTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(
     SCRIPTS,
     st.sampled_from([None, "latest", "bounded:4"]),
