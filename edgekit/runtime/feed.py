@@ -32,14 +32,11 @@ _T = TypeVar("_T")
 
 
 class Feed(Protocol):
-    """Gives frames in order, and events no later than the frame that follows them.
+    """Gives frames in order, and events no later than the frame that follows them."""
 
-    Attributes:
-        health: of the source. ``stalled``: a read hangs; ``lost``: it gave an error;
-            ``reconnecting``: it is being opened again.
-    """
-
-    health: Health
+    @property
+    def health(self) -> Health:
+        """Of the source; ``stalled``: a read hangs, ``lost``: it gave an error."""
 
     def poll(self) -> Frame | OfSource | None:
         """Return the next frame or event, or None if there is none now.
@@ -134,7 +131,7 @@ class Threaded:
         self._reading_since_ns: int | None = None
         self._lost_ns: int | None = None
         self._failure: Exception | None = None
-        self._is_closing = False
+        self._is_closing = self._is_left = self._is_over = False
         # Of the reading thread alone:
         self._last_ns: int | None = None
         self._period_ns = 0.0
@@ -172,6 +169,19 @@ class Threaded:
             self._items.clear()
         return left + list(self._reader.ledger.close())
 
+    def leave(self) -> bool:
+        """Ask the thread to end without closing the camera; what it has read can still be had.
+
+        Returns:
+            Whether the camera can be read by another; False: its end was reached.
+        """
+        with self._news:
+            if self._is_over:
+                return False
+            self._is_closing = self._is_left = True
+            self._news.notify_all()
+            return True
+
     def stop(self) -> None:
         """End the thread, which then closes the camera."""
         with self._news:
@@ -198,7 +208,10 @@ class Threaded:
                 while not self._is_closing and self._read_one():
                     continue
             finally:
-                self._reader.camera.close()
+                with self._news:
+                    self._is_over = not self._is_left
+                if self._is_over:
+                    self._reader.camera.close()
         except Exception as error:  # a camera's bug must reach the caller, not die with the thread
             failure = error
         with self._news:

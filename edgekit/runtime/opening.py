@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import SourceError
+from edgekit.runtime.ahead import Ahead
 from edgekit.runtime.camera import Camera, Source, open_camera, without_secrets
 from edgekit.runtime.clock import SYSTEM, Clock, Condition
 from edgekit.runtime.feed import Feed, InTurn, Threaded
@@ -136,6 +137,8 @@ def _feed(
         fault_of=Freshness.of(camera).check if camera.live else None,
     )
     waiting = options.waiting(live=camera.live)
+    if waiting is None and getattr(camera, "may_be_read_ahead", False) and not options.max_rate_hz:
+        return Ahead(reader, news)
     if waiting is None:
         return InTurn(reader, paced=not camera.live)
     return Threaded(

@@ -47,10 +47,11 @@ class Camera(Protocol):
         live: frames pass whether they are taken or not (a camera, not a file).
         rate_hz: nominal frame rate, or None if not known.
 
-    A camera may have ``inter_coded = True``: its frames come out of a decoder as of h264, which
-    repeats what stays (`edgekit.runtime.freshness`). A source of numbers may have two more:
-    ``starts_sequence``, whether the grabbed step does not continue the one before, and
-    ``gives_pictures``, False where nothing can be drawn on.
+    One that is not live and that another thread may read from, before its frames are asked for, has
+    ``may_be_read_ahead = True``. A camera may have ``inter_coded = True``: its frames come out of
+    a decoder as of h264, which repeats what stays (`edgekit.runtime.freshness`). A source of
+    numbers may have two more: ``starts_sequence``, whether the grabbed step does not continue the
+    one before, and ``gives_pictures``, False where nothing can be drawn on.
     """
 
     live: bool

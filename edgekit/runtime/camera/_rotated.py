@@ -23,6 +23,7 @@ class Camera:
         self._code = _CODES[degrees]
         self.live = source.live
         self.rate_hz = source.rate_hz
+        self.may_be_read_ahead = getattr(source, "may_be_read_ahead", False)
         self.inter_coded = getattr(source, "inter_coded", False)
         self.description = f"{source.description} (rotated by {degrees} degrees)"
 

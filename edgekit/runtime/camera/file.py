@@ -17,6 +17,7 @@ class Camera(CaptureCamera):
     """Every frame of a video file, as fast as it is taken."""
 
     live = False
+    may_be_read_ahead = True
 
     def __init__(self, uri: str, timeouts: Timeouts) -> None:
         path = Path(uri)

@@ -19,6 +19,7 @@ class Camera:
     """Every image, sorted by name."""
 
     live = False
+    may_be_read_ahead = True
     rate_hz: float | None = None
 
     def __init__(self, uri: str, timeouts: Timeouts) -> None:
