@@ -123,7 +123,7 @@ def keyword_lstm(kws: Path, epochs: int) -> Path:
             model.fit(moved, words, 64, verbose=0)
         return model
 
-    return _kept(f"keyword_lstm_{epochs}_epochs", make)
+    return kept(f"keyword_lstm_{epochs}_epochs", make)
 
 
 def _keyword_lstm(clips: Array) -> Any:
