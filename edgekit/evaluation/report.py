@@ -154,8 +154,9 @@ def _sign_test_text(evaluation: Evaluation) -> Text:
     assert test is not None
     odds = f"{test.p_value:.2g}" if test.p_value >= 1e-4 else "less than 0.0001"
     return Text(
-        text=f"The bundle is better than its source on {test.better:,} samples and worse on "
-        f"{test.worse:,}. If neither were better, so uneven a split had a probability of {odds}."
+        text=f"The bundle is better than its source on {test.better:,} of {evaluation.n:,} samples "
+        f"and worse on {test.worse:,}. If neither were better, so uneven a split had a probability "
+        f"of {odds}."
     )
 
 

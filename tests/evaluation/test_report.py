@@ -71,7 +71,7 @@ def test_frames_that_changed_their_class_are_shown_with_both_answers():
     mended = "sample 5: label green; source blue 0.70; bundle green 0.70"
     assert html.index(f"<figcaption>{lost}") < html.index(f"<figcaption>{mended}")
     assert "2 of 6 samples" in html
-    assert "The bundle is better than its source on 1 samples and worse on 1." in html
+    assert "The bundle is better than its source on 1 of 6 samples and worse on 1." in html
     for part in ("Confusion matrix", "ROC", "Reliability", "F1 of each class", "95 % interval"):
         assert part in html
 
