@@ -100,28 +100,29 @@ def _maps(assessment: Assessment, changed: list[Changed]) -> list[Section]:
 
 
 def _numbers(assessment: Assessment, changed: list[Changed]) -> list[Section]:
-    """Return traces of sequences, or a table of single numbers; the largest differences first."""
+    """Return traces of sequences, or a table of numbers; the largest differences first."""
     title = "Largest differences"
-    sections: list[Section] = []
-    for one in changed:
-        source, ours = (np.asarray(value, np.float64) for value in (one.source, one.converted))
-        if source.ndim == 0 or len(source) < 3:
-            continue
-        curves, what = _traces(source, ours, one.label)
-        sections.append(
-            Curves(
-                title="" if sections else title,
-                curves=curves,
-                x_name="step",
-                y_name=what,
-                note=f"Sample {one.index}: differs by {one.amount:.4g} at most.",
-            )
-        )
-    if sections:
-        return sections
-    rows = [(one.index, *map(_first, (one.label, one.source, one.converted))) for one in changed]
-    columns = ("sample", "label", "source", "bundle")
-    return [Table(title=title, columns=columns, rows=rows)]
+    if assessment.task == "sequence" and np.ndim(changed[0].source):
+        return [_trace(one, "" if number else title) for number, one in enumerate(changed)]
+    columns = ("sample", "output", "label", "source", "bundle")
+    return [Table(title=title, columns=columns, rows=[_worst_number(one) for one in changed])]
+
+
+def _worst_number(changed: Changed) -> tuple[int, int, float, float, float]:
+    """Return the sample, and of its output that differs most number, label and both answers."""
+    label, source, ours = (
+        np.asarray(value, np.float64).reshape(-1)
+        for value in (changed.label, changed.source, changed.converted)
+    )
+    worst = int(np.abs(source - ours).argmax())
+    return changed.index, worst, float(label[worst]), float(source[worst]), float(ours[worst])
+
+
+def _trace(changed: Changed, title: str) -> Curves:
+    source, ours = (np.asarray(v, np.float64) for v in (changed.source, changed.converted))
+    curves, what = _traces(source, ours, changed.label)
+    note = f"Sample {changed.index}: differs by {changed.amount:.4g} at most."
+    return Curves(title=title, curves=curves, x_name="step", y_name=what, note=note)
 
 
 def _traces(
@@ -145,7 +146,3 @@ def _traces(
         if not np.isnan(trace.astype(float)).all()
     ]
     return curves, what
-
-
-def _first(value: Any) -> float:
-    return float(np.asarray(value, np.float64).reshape(-1)[0])

@@ -262,11 +262,15 @@ def open_beside(
         )
         if here != there:
             raise UsageError(
-                f"`against` {path} does {there[0]} of {there[1]} classes "
-                f"({', '.join(there[2][:5])}); the bundle does {here[0]} of {here[1]} "
-                f"({', '.join(here[2][:5])}): only bundles of the same task and classes compare"
+                f"`against` {path} does {_told(*there)}; the bundle does {_told(*here)}: only "
+                "bundles of the same task and classes compare"
             )
         yield BundleModel(other)
+
+
+def _told(task: Task, classes: int | None, labels: tuple[str, ...]) -> str:
+    names = f" ({', '.join(labels[:5])})" if labels else ""
+    return task if classes is None else f"{task} of {classes} classes{names}"
 
 
 def compare_with_source(

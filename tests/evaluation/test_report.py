@@ -147,9 +147,12 @@ def test_sequences_are_drawn_as_traces_with_the_label():
 
 
 def test_single_numbers_are_listed():
-    html = page(numbers([[1.0], [2.0]], [[1.0], [2.5]], [[1.0], [2.0]], "regression"))
-    assert "Largest differences" in html
+    right, source, ours = [[1.0, 7.0], [2.0, 8.0]], [[1.0, 7.0], [2.5, 8.25]], [[1.0, 7.0]] * 2
+    html = page(numbers(right, source, ours, "regression"))
     assert "<svg" not in html
+    (row,) = re.findall(r"<td[^>]*>1</td>.*?</tr>", html[html.index("Largest differences") :])
+    cells = [float(cell) for cell in re.findall(r"<td[^>]*>([^<]+)</td>", row)]
+    assert cells == [1, 0, 2, 2.5, 1]
 
 
 def test_a_class_for_each_step_is_drawn_by_step():
