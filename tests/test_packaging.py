@@ -18,7 +18,10 @@ import edgekit
 ROOT = Path(__file__).resolve().parent.parent
 # At the top only: edgekit/demo is source.
 NOT_SOURCE = {".git", ".venv", "build", "dist", "demo", "wheelhouse"}
-SHIPPED = ("*.py", "py.typed", "targets/*.toml", "reports/*.j2", "runtime/kernels/*.cu")
+SHIPPED = (
+    *("*.py", "py.typed", "targets/*.toml", "reports/*.j2"),
+    *("runtime/kernels/*.cu", "runtime/web/page/*"),
+)
 DEMO = {"edgekit/demo/model.keras", "edgekit/demo/labels.txt"}
 DEVELOPMENT_DATA = {".npz", ".npy", ".h5", ".mp4", ".jpg", ".png", ".tflite"}
 PYPROJECT = msgspec.toml.decode((ROOT / "pyproject.toml").read_bytes())

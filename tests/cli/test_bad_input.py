@@ -125,7 +125,7 @@ def told(place, capsys):
         ("evaluate good.edgekit --data no.npz", "no such data: no.npz"),
         ("evaluate good.edgekit --data good.npz --backend x", "`backend` must be one of litert"),
         ("evaluate good.edgekit --data folder", "folder holds no images"),
-        ("evaluate good.edgekit --data text", "expected an image folder, .npz or .npy"),
+        ("evaluate good.edgekit --data text", "expected an image folder, .npz, .npy or .csv"),
         ("evaluate good.edgekit --data good.npz::x", "has no labels"),
         ("evaluate good.edgekit --data good.npz::x,z", "no array 'z'; it has x, y"),
         ("evaluate good.edgekit --data good.npz --against no.keras", "no such model: no.keras"),
