@@ -9,15 +9,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.data import Dataset
+from edgekit.errors import DataError
 from edgekit.runtime.model import Model
 from edgekit.runtime.windows import as_steps, is_same, too_short, wrong_form
 from edgekit.specs import Preprocess, TensorSpec
 
 
 def samples_for(model: Model, data: Dataset) -> Dataset:
-    """Return `data` as samples of an opened bundle; see `cut`."""
-    preprocess = model.bundle.manifest.preprocess
-    return cut(data, preprocess, model.backend.inputs[0], model.backend.outputs[0])
+    """Return `data` as samples of an opened bundle: of a stream recordings, else see `cut`.
+
+    Raises:
+        DataError: see `cut`; or recordings of unequal length with an answer for each step.
+    """
+    manifest = model.bundle.manifest
+    if manifest.streaming is not None:
+        return _whole(data, manifest.inputs[0].shape[-1], manifest.streaming.every_step)
+    return cut(data, manifest.preprocess, manifest.inputs[0], manifest.outputs[0])
+
+
+def _whole(data: Dataset, features: int, every_step: bool) -> Dataset:
+    """Return steps [features] joined to the recordings that they are of, with the last's label."""
+    if not is_same(np.shape(data.read(0)), (features,)):
+        return data
+    steps = np.stack([np.reshape(sample, features) for sample in data])
+    recordings, labels = np.split(steps, data.starts), data.labels
+    if labels is not None:
+        parts = np.split(labels, data.starts)
+        if every_step and len({len(part) for part in parts}) > 1:
+            raise DataError(
+                f"{data.name} has recordings of {min(map(len, parts))} to {max(map(len, parts))} "
+                "steps, and the model answers each step; give recordings of one length"
+            )
+        labels = np.array(parts if every_step else [part[-1] for part in parts])
+    return msgspec.structs.replace(
+        data, count=len(recordings), read=recordings.__getitem__, labels=labels, starts=()
+    )
 
 
 def cut(data: Dataset, preprocess: Preprocess, spec: TensorSpec, output: TensorSpec) -> Dataset:

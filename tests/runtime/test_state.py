@@ -15,6 +15,7 @@ from edgekit.profiling.latency import golden_frames
 from edgekit.runtime.backends.onnxruntime import Backend
 from edgekit.runtime.events import FrameDropped, Gap, Reset, SourceBack, SourceLost
 from edgekit.runtime.model import Model
+from edgekit.runtime.recordings import samples_for
 from edgekit.specs import Postprocess, Preprocess
 from edgekit.streaming import DEFAULT_RESETS, RESETS, StatePair, Streaming
 
@@ -179,6 +180,32 @@ def test_a_sample_of_a_set_is_a_whole_sequence(onnx_models, tmp_path):
     with opened(write_stream(onnx_models, tmp_path, every_step=False)) as model:
         assert model.predict_sample(SEQUENCES[1]).value.tolist() == totals[1].tolist()
         assert evaluate(model, load_data((SEQUENCES, totals))).metrics["mae"] == 0
+
+
+def test_steps_of_a_set_are_joined_to_recordings(onnx_models, tmp_path):
+    steps, labels = SEQUENCES.reshape(12, 2), np.arange(12, dtype=np.float32)
+    data = msgspec.structs.replace(load_data((steps, labels)), starts=(4, 6))
+    with opened(write_stream(onnx_models, tmp_path, every_step=False)) as model:
+        found = samples_for(model, data)
+        assert [sample.shape for sample in found] == [(4, 2), (2, 2), (6, 2)]
+        assert found.labels.tolist() == [3, 5, 11]
+        assert samples_for(model, load_data(SEQUENCES)).count == 3
+    with opened(write_stream(onnx_models, tmp_path)) as model:
+        with pytest.raises(DataError, match="recordings of 2 to 6 steps"):
+            samples_for(model, data)
+        even = samples_for(model, msgspec.structs.replace(data, starts=(6,)))
+        assert even.labels.tolist() == labels.reshape(2, 6).tolist()
+
+
+def test_the_next_sequence_of_a_source_begins_at_zero(bundle):
+    events = []
+    with opened(bundle) as model:
+        results = list(edgekit.stream(SEQUENCES, model, on_event=events.append))
+        assert model(step(1, 1)).value.tolist() == [1, 1]
+    found = [result.value.tolist() for result in results]
+    # A sequence of its own each: the source says where the next begins.
+    assert found == np.cumsum(SEQUENCES, axis=1).reshape(-1, 2).tolist()
+    assert [event.reason for event in events] == ["end of sequence"] * 2
 
 
 def test_profiling_takes_the_steps_of_the_golden_sequences(bundle):
