@@ -9,7 +9,7 @@ import msgspec
 from edgekit.runtime.camera import Camera
 from edgekit.runtime.clock import SYSTEM, Clock, Condition
 from edgekit.runtime.events import OfSource, SourceFailed
-from edgekit.runtime.feed import Feed, Health
+from edgekit.runtime.feed import Feed, Health, InTurn
 from edgekit.runtime.ledger import Ledger, Totals
 from edgekit.runtime.reader import Frame
 
@@ -57,7 +57,10 @@ class Inlets:
         stop: ends the stream.
 
     Attributes:
-        on_turn: called whenever the sources are looked at, at least ten times a second.
+        on_turn: called whenever the sources are looked at, at least ten times a second, but while
+            one is read in this thread.
+        is_reading: one is, perhaps for ever (a pipe that falls silent): nobody looks at `stop`
+            then, only an exception ends it.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Inlets:
         self.on_turn: Callable[[Inlets], None] = lambda inlets: None
         self._turn = 0
         self._over: set[int] = set()
+        self.is_reading = False
 
     def next(self) -> tuple[int, Frame | OfSource] | None:
         """Return the number of a source and its next frame or event; None at the end of all."""
@@ -113,7 +117,7 @@ class Inlets:
             inlet = self.inlets[number]
             has_ended = inlet.feed.health == "ended"  # before looking: all it gave is there then
             try:
-                item = inlet.feed.poll()
+                item = self._poll_one(inlet.feed)
             except Exception as error:
                 self._over.add(number)
                 if len(self._over) == len(self.inlets):
@@ -128,6 +132,14 @@ class Inlets:
             if has_ended:
                 self._over.add(number)
         return None
+
+    def _poll_one(self, feed: Feed) -> Frame | OfSource | None:
+        self.is_reading = isinstance(feed, InTurn)
+        try:
+            # Asked again: a signal between the last look and here found nothing to interrupt.
+            return None if self._stop.is_asked else feed.poll()
+        finally:
+            self.is_reading = False
 
 
 def named(event: OfSource, source: str) -> OfSource:

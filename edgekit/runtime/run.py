@@ -108,7 +108,7 @@ def run(
     rate_hz = inlets.inlets[0].camera.rate_hz
     with ExitStack() as stack:
         stack.callback(inlets.close)  # a stream that has not begun does not
-        stack.enter_context(_asking_on_signals(stop))
+        stack.enter_context(_asking_on_signals(stop, inlets))
         for inlet in inlets.inlets:
             check_pictures(inlet.camera, sinks)
         outlets = Outlets(
@@ -138,14 +138,18 @@ def run(
 
 
 @contextmanager
-def _asking_on_signals(stop: Stop) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM ask for the end, so that nothing is cut in the middle."""
+def _asking_on_signals(stop: Stop, inlets: Inlets) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM ask for the end, so that nothing is cut in the middle.
+
+    It interrupts a read, of which nothing has come yet and perhaps never will.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if stop.is_asked:
+        if stop.is_asked or inlets.is_reading:
+            stop.is_asked = True
             raise KeyboardInterrupt
         stop.is_asked = True
 

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,23 @@ def test_a_pipe_of_steps_into_lines_of_results(echo):
     values = [json.loads(line)["value"] for line in done.stdout.splitlines()]
     assert values == [[0, 0, 1, -1, 2, -2, 3, -3], [2, -2, 3, -3, 4, -4, 5, -5]]
     assert "standard input" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_on_a_pipe_that_fell_silent(echo, tmp_path, number):
+    summary = tmp_path / "run.json"
+    words = ["run", echo, "--source", "-", "--sink", "-", "--json", summary]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-m", "edgekit", *map(str, words)]
+    with subprocess.Popen(command, text=True, bufsize=1, **pipes) as child:
+        child.stdin.write("1,2\n" * 5)
+        assert json.loads(child.stdout.readline())["frame_id"] == 0
+        child.send_signal(number)  # the pipe stays open: no end of file helps
+        try:
+            assert child.wait(60) == 0, child.stderr.read()
+        finally:
+            child.kill()
+    assert json.loads(summary.read_text())["frames"] == 1
 
 
 def test_a_header_is_said_and_labels_are_left_out(echo, recording, capsys):
