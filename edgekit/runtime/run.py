@@ -219,7 +219,12 @@ class _Account:
         self, model: Model, inlets: Inlets, outlets: Outlets, wall_s: float, cpu_s: float
     ) -> RunSummary:
         """Return the account of the run, which has ended."""
-        sources = ", ".join(inlet.name for inlet in inlets.inlets)
+        # A text has learnt the names of its columns by now, which people should see.
+        sources = (
+            inlets.inlets[0].camera.description
+            if len(inlets.inlets) == 1
+            else ", ".join(inlet.name for inlet in inlets.inlets)
+        )
         if not self.frames:
             detail = f": {self._last_drop}" if self._last_drop else ""
             raise DataError(f"{sources} gave no frame{detail}")
