@@ -1,7 +1,8 @@
-"""Recordings of a set -> the windows that a model takes, with their labels."""
+"""Recordings of a set -> the samples that a model takes, with their labels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,34 +17,11 @@ from edgekit.specs import Preprocess, TensorSpec
 
 
 def samples_for(model: Model, data: Dataset) -> Dataset:
-    """Return `data` as samples of an opened bundle: of a stream recordings, else see `cut`.
-
-    Raises:
-        DataError: see `cut`; or recordings of unequal length with an answer for each step.
-    """
+    """Return `data` as samples of an opened bundle: see `cut`, or `whole` if it streams."""
     manifest = model.bundle.manifest
     if manifest.streaming is not None:
-        return _whole(data, manifest.inputs[0].shape[-1], manifest.streaming.every_step)
-    return cut(data, manifest.preprocess, manifest.inputs[0], manifest.outputs[0])
-
-
-def _whole(data: Dataset, features: int, every_step: bool) -> Dataset:
-    """Return steps [features] joined to the recordings that they are of, with the last's label."""
-    if not is_same(np.shape(data.read(0)), (features,)):
-        return data
-    steps = np.stack([np.reshape(sample, features) for sample in data])
-    recordings, labels = np.split(steps, data.starts), data.labels
-    if labels is not None:
-        parts = np.split(labels, data.starts)
-        if every_step and len({len(part) for part in parts}) > 1:
-            raise DataError(
-                f"{data.name} has recordings of {min(map(len, parts))} to {max(map(len, parts))} "
-                "steps, and the model answers each step; give recordings of one length"
-            )
-        labels = np.array(parts if every_step else [part[-1] for part in parts])
-    return msgspec.structs.replace(
-        data, count=len(recordings), read=recordings.__getitem__, labels=labels, starts=()
-    )
+        return whole(data, manifest.inputs[0], manifest.streaming.every_step)
+    return cut(data, manifest.preprocess, model.backend.inputs[0], model.backend.outputs[0])
 
 
 def cut(data: Dataset, preprocess: Preprocess, spec: TensorSpec, output: TensorSpec) -> Dataset:
@@ -64,43 +42,93 @@ def cut(data: Dataset, preprocess: Preprocess, spec: TensorSpec, output: TensorS
     Raises:
         DataError: all recordings are shorter than a window, or steps have other features.
     """
-    first = data.read(0)
-    if len(spec.shape) != 3 or isinstance(first, tuple):
+    if len(spec.shape) != 3 or isinstance(data.read(0), tuple):
         return data
     # Of recordings one may be as long as a window by chance.
     if all(is_same(np.shape(sample), spec.shape) for sample in data):
         return data
-    _, length, features = spec.shape
-    steps = as_steps(first, features)
-    if steps is None:
-        raise wrong_form(data.name, first, spec)
-    labels: Any = data.labels
-    if len(steps) == 1:  # each sample is a step
-        whole = np.stack([np.reshape(sample, features) for sample in data])
-        recordings = np.split(whole, data.starts)
-        labels = None if labels is None else np.split(labels, data.starts)
-        has_labelled_steps = True
-    else:
-        recordings = [np.reshape(sample, (-1, features)) for sample in data]
-        has_labelled_steps = np.shape(labels)[1:2] == (len(steps),)
-    hop = preprocess.hop or length
+    found = _Recordings(data, spec)
+    length = spec.shape[1]
     places = [
-        (index, at)
-        for index, recording in enumerate(recordings)
-        for at in range(0, len(recording) - length + 1, hop)
+        (index, at, at + length)
+        for index, recording in enumerate(found.arrays)
+        for at in range(0, len(recording) - length + 1, preprocess.hop or length)
     ]
     if not places:
-        raise too_short(data.name, max(map(len, recordings)), length)
+        raise too_short(data.name, max(map(len, found.arrays)), length)
+    answers_each = len(output.shape) == 3 and output.shape[1] == length
+    return found.parts(places, answers_each)
 
-    def read(number: int) -> NDArray[Any]:
-        index, at = places[number]
-        return recordings[index][at : at + length]
 
-    def label(index: int, at: int) -> Any:
-        if not has_labelled_steps:
-            return labels[index]
-        answers_each = len(output.shape) == 3 and output.shape[1] == length
-        return labels[index][at : at + length] if answers_each else labels[index][at + length - 1]
+def whole(data: Dataset, spec: TensorSpec, answers_each: bool) -> Dataset:
+    """Return `data` with one sample a recording, [steps, features], for a bundle that streams.
 
-    cut_labels = None if labels is None else np.array([label(*place) for place in places])
-    return msgspec.structs.replace(data, count=len(places), read=read, labels=cut_labels, starts=())
+    The label of a recording is that of its last step, if it does not have one of its own.
+
+    Args:
+        data: the set; one of sequences comes back as it is.
+        spec: the model's first input, one step.
+        answers_each: the labels of a recording are those of all its steps.
+
+    Raises:
+        DataError: steps of other features, or labels of all steps of recordings that differ in
+            length.
+    """
+    first = data.read(0)
+    if isinstance(first, tuple) or first.ndim > 1:
+        return data
+    found = _Recordings(data, spec)
+    lengths = {len(recording) for recording in found.arrays}
+    if answers_each and data.labels is not None and len(lengths) > 1:
+        raise DataError(
+            f"{data.name} has recordings of {min(lengths)} to {max(lengths)} steps, and the model "
+            "is rated at each step: give recordings of one length, or a set [n, steps, features]"
+        )
+    places = [(index, 0, len(recording)) for index, recording in enumerate(found.arrays)]
+    return found.parts(places, answers_each)
+
+
+class _Recordings:
+    """The recordings of a set.
+
+    Attributes:
+        arrays: [steps, features] each.
+    """
+
+    def __init__(self, data: Dataset, spec: TensorSpec) -> None:
+        features, first = spec.shape[-1], np.asarray(data.read(0))
+        steps = as_steps(first, features)
+        if steps is None:
+            raise wrong_form(data.name, first, spec)
+        self._data = data
+        self._labels: Any = data.labels
+        self.arrays: list[NDArray[Any]]
+        if len(steps) == 1:  # each sample is a step
+            together = np.stack([np.reshape(sample, features) for sample in data])
+            self.arrays = np.split(together, data.starts)
+            self._has_labelled_steps = True
+            if data.labels is not None:
+                self._labels = np.split(data.labels, data.starts)
+        else:
+            self.arrays = [np.reshape(sample, (-1, features)) for sample in data]
+            of_all = () if data.labels is None else data.labels.shape
+            self._has_labelled_steps = of_all[1:2] == (len(steps),)
+
+    def parts(self, places: Sequence[tuple[int, int, int]], answers_each: bool) -> Dataset:
+        """Return the set of these parts: (recording, first step, step behind the last) each."""
+
+        def read(number: int) -> NDArray[Any]:
+            index, start, stop = places[number]
+            return self.arrays[index][start:stop]
+
+        def label(index: int, start: int, stop: int) -> Any:
+            if not self._has_labelled_steps:
+                return self._labels[index]
+            return (
+                self._labels[index][start:stop] if answers_each else self._labels[index][stop - 1]
+            )
+
+        labels = None if self._labels is None else np.array([label(*place) for place in places])
+        return msgspec.structs.replace(
+            self._data, count=len(places), read=read, labels=labels, starts=()
+        )

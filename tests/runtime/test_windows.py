@@ -15,7 +15,7 @@ from edgekit.data import load_data
 from edgekit.errors import DataError, UsageError
 from edgekit.runtime.camera import open_camera
 from edgekit.runtime.events import FrameDropped, Reset
-from edgekit.runtime.recordings import cut
+from edgekit.runtime.recordings import cut, whole
 from edgekit.runtime.run import run
 from edgekit.runtime.windows import SequenceCamera, Windows
 from edgekit.specs import Preprocess, TensorSpec
@@ -237,6 +237,27 @@ def test_recordings_of_different_lengths_from_python():
     data = cut(load_data(recordings), complete(2), SPEC, VECTOR)
     expected = [window for r in recordings for window in windows_of(r, LENGTH, 2)]
     np.testing.assert_array_equal(list(data), expected)
+
+
+@pytest.mark.parametrize("answers_each", [False, True])
+def test_a_bundle_that_streams_takes_recordings_whole(tmp_path, answers_each):
+    lines = [f"{a},{b},{i}" for i, (a, b) in enumerate(steps(6).tolist())]
+    path = tmp_path / "steps.csv"
+    path.write_text("\n".join([*lines[:3], "", *lines[3:]]))
+    data = whole(load_data(f"{path}::last"), ONE_STEP, answers_each)
+    np.testing.assert_array_equal(list(data), steps(6).reshape(2, 3, 2))
+    assert data.labels.tolist() == ([[0, 1, 2], [3, 4, 5]] if answers_each else [2, 5])
+    sequences = load_data((steps(6).reshape(2, 3, 2), np.array([7, 8])))
+    assert whole(sequences, ONE_STEP, answers_each) is sequences
+
+
+def test_labels_of_all_steps_need_recordings_of_one_length(tmp_path):
+    path = tmp_path / "steps.csv"
+    path.write_text("1,2,0\n1,2,0\n\n1,2,0\n")
+    data = load_data(f"{path}::last")
+    assert len(whole(data, ONE_STEP, False)) == 2
+    with pytest.raises(DataError, match="recordings of 1 to 2 steps, and the model is rated at"):
+        whole(data, ONE_STEP, True)
 
 
 def test_sets_that_cannot_be_cut_are_refused():
