@@ -268,3 +268,25 @@ def test_golden_sequences_of_unequal_length_are_refused(bundle):
     write_bundle(bundle, read_bundle(bundle).manifest, files)
     with pytest.raises(BundleError, match="as many steps"):
         opened(bundle)
+
+
+def test_sequences_of_a_text_are_added_up_one_by_one(bundle, tmp_path):
+    """The running sums start again where the text says that a sequence ends."""
+    steps = tmp_path / "steps.csv"
+    lines = [",".join(map(str, row)) for row in SEQUENCES.reshape(-1, 2).tolist()]
+    steps.write_text("\n\n".join("\n".join(lines[at : at + 4]) for at in (0, 4, 8)))
+    expected = np.cumsum(SEQUENCES, axis=1).reshape(-1, 2)
+    with opened(bundle) as model:
+        for source in (str(steps), SEQUENCES):
+            found = [result.value for result in edgekit.stream(source, model)]
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_a_recording_is_rated_at_its_last_step(onnx_models, tmp_path):
+    path = write_stream(onnx_models, tmp_path, every_step=False, task="classification")
+    recordings = tmp_path / "set.csv"
+    recordings.write_text("1,0,9\n0,3,1\n\n5,0,9\n0,1,0\n1,1,0\n")  # sums 1 3, then 6 2
+    with opened(path) as model:
+        data = samples_for(model, load_data(f"{recordings}::last"))
+        assert len(data) == 2
+        assert evaluate(model, data).metrics["accuracy"] == 1
