@@ -13,7 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMES = sorted(file.stem for file in (ROOT / "benchmarks").glob("[!_]*.py"))
 
 # They convert several networks, or train them; the others take seconds.
-SLOW = ("conversion", "distillation", "onnx", "quantization", "streaming", "training")
+SLOW = (
+    *("conversion", "distillation", "onnx", "quantization", "segmentation", "streaming"),
+    "training",
+)
 
 needs_runtime = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("cv2", "ai_edge_litert")),
