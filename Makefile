@@ -9,7 +9,7 @@ WHEELHOUSE_MACHINE ?= aarch64
 WHEELHOUSE_PYTHONS ?= 3.10 3.11 3.12 3.13
 WHEELHOUSE_EXTRAS ?= cpu,onnx
 
-.PHONY: demo test test-pythons lint format bench docs wheelhouse clean
+.PHONY: demo test test-pythons lint format bench zoo docs wheelhouse clean
 
 demo: .venv/.installed
 	$(BIN)/edgekit demo --output demo
@@ -31,6 +31,12 @@ format: .venv/.installed
 
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks
+
+# TensorRT-RTX is proprietary and x86-64 only: beside the environment, and without it its cells stay open.
+zoo: .venv/.installed
+	test -d build/tensorrt-rtx || $(BIN)/pip install --quiet --target build/tensorrt-rtx \
+	    "$$(sed -n 's/^PACKAGE = "\(.*\)"/\1/p' tests/vendor.py)" || true
+	$(BIN)/python -m benchmarks.zoo $(ZOO)
 
 # The docs are Markdown; this runs every command and follows every link in them.
 docs: .venv/.installed
