@@ -338,6 +338,19 @@ def test_several_inputs_and_outputs_keep_order_and_names(tmp_path):
     assert source.inputs[0] == TensorSpec("picture", (1, 3, 8, 8), "float32")
 
 
+def test_a_residual_sum_of_single_places_is_a_sum(tmp_path):
+    """At batch 1 Keras takes a map of 1x1 for a bias, and so did tf2onnx: a second one."""
+    picture = keras.Input((2, 2, 3), name="picture")
+    one, two = (layers.Conv2D(4, 2, bias_initializer="ones")(picture) for _ in range(2))
+    x = layers.Add()([layers.Add()([one, two]), layers.GlobalMaxPooling2D(keepdims=True)(two)])
+    source = fitted(open_source(keras.Model(picture, layers.ReLU()(x)), scratch=tmp_path))
+    found = onnx.ModelProto.FromString(emit(source, "fp32", None).content)
+    onnx.checker.check_model(found, full_check=True)
+    given = RANDOM.normal(size=(1, 3, 2, 2)).astype(np.float32)
+    (answer,) = open_session(found, "it").run(None, {"picture": given})
+    np.testing.assert_allclose(answer, source.predict([given])[0], rtol=1e-4, atol=1e-5)
+
+
 def test_the_command_line_picks_the_format(models, tmp_path):
     import subprocess
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -118,7 +118,7 @@ def _converted(call: Callable[..., Any], signature: Sequence[Any], pictures: Seq
     traced = tf.function(call, input_signature=signature, autograph=False)
     try:
         with _quiet():
-            function = _inlined(traced)
+            function = _readable(traced)
             outputs = function.get_concrete_function().outputs
             model, _ = tf2onnx.convert.from_function(
                 function,
@@ -133,10 +133,11 @@ def _converted(call: Callable[..., Any], signature: Sequence[Any], pictures: Seq
     return model
 
 
-def _inlined(function: Any) -> Any:
-    """Return a function without the mark for XLA, which keeps functions from being inlined.
+def _readable(function: Any) -> Any:
+    """Return a function whose graph tf2onnx reads as it is meant.
 
-    Keras 3 sets it on grouped convolutions, which TensorFlow otherwise cannot compute on a CPU.
+    Without the mark for XLA, which keeps functions from being inlined: Keras 3 sets it on grouped
+    convolutions, which TensorFlow otherwise cannot compute on a CPU. And with sums as sums.
     """
     tf: Any = require("tensorflow", "convert")
     concrete = function.get_concrete_function()
@@ -144,10 +145,10 @@ def _inlined(function: Any) -> Any:
     functions = definition.library.function
     nodes = [*definition.node, *(node for one in functions for node in one.node_def)]
     marked = [one for one in (*functions, *nodes) if _FOR_XLA in one.attr]
-    if not marked:
-        return function
     for one in marked:
         del one.attr[_FOR_XLA]
+    if not _restore_sums(concrete.graph, definition) and not marked:
+        return function
 
     def call(*tensors: Any) -> Any:
         values = [*tensors, *concrete.captured_inputs]
@@ -156,6 +157,36 @@ def _inlined(function: Any) -> Any:
         return tf.graph_util.import_graph_def(definition, given, wanted)
 
     return tf.function(call, input_signature=function.input_signature, autograph=False)
+
+
+def _restore_sums(graph: Any, definition: Any) -> int:
+    """Make sums of what Keras adds as a bias though it was computed; return how many there were.
+
+    At batch 1 a map of 1x1 looks like a bias to `keras.ops.add`, so residual sums become BiasAdd,
+    which tf2onnx gives to the convolution in front as a second bias.
+    """
+    makers = {node.name: node for node in definition.node}
+    found = 0
+    for node in definition.node:
+        squeezed = makers.get(node.input[1].split(":")[0]) if node.op == "BiasAdd" else None
+        if squeezed is None or squeezed.op != "Squeeze":
+            continue
+        value = squeezed.input[0]
+        last = graph.get_operation_by_name(value.split(":")[0]).outputs[0].shape[-1]
+        if _is_stored(makers, value) or last == 1:
+            continue
+        node.op, node.input[1] = "AddV2", value
+        del node.attr["data_format"]
+        found += 1
+    return found
+
+
+def _is_stored(makers: Mapping[str, Any], name: str) -> bool:
+    """Whether a tensor holds weights, given or constant, whatever their shape was before."""
+    node = makers.get(name.split(":")[0])
+    while node is not None and node.op in ("Reshape", "Squeeze", "Identity"):
+        node = makers.get(node.input[0].split(":")[0])
+    return node is None or node.op in ("Placeholder", "Const")
 
 
 @functools.cache
