@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,12 +57,26 @@ def judge(architecture: Architecture, format_: str, precision: str, out: Path) -
     expected = _arrays(model.predict(stacked(held_out), verbose=0))
     computed = [np.concatenate(parts) for parts in zip(*found, strict=True)]
     pairs = list(zip(expected, computed, strict=True))
-    return Outcome(
+    outcome = Outcome(
         completed=True,
         parity_db=min(parity_db(one, other) for one, other in pairs),
         changes_db=min(parity_db(one, other, one - one.mean(axis=0)) for one, other in pairs),
         fallbacks=fallbacks,
     )
+    if outcome.passes(precision):
+        return outcome
+    return msgspec.structs.replace(outcome, reason=_why(out / "report.json"))
+
+
+def _why(report: Path) -> str | None:
+    """Return what the conversion's report says of where the error enters; only LiteRT int8 does."""
+    layers = msgspec.json.decode(report.read_bytes())["layers"]
+    if layers is None:
+        return None
+    bad = layers["first_bad"]
+    if bad is None:
+        return f"no layer alone is bad: what {len(layers['layers'])} of them round adds up"
+    return f"falls most at layer {bad['name']}: {bad['why']}"
 
 
 def parity_db(expected: Array, found: Array, signal: Array | None = None) -> float:
