@@ -126,7 +126,7 @@ def test_the_table_shows_parity_reasons_and_what_was_not_run(zoo, tmp_path):
         line(zoo, "LeNet-5", "tensorrt_rtx", "fp32"),
         line(zoo, "GRU", "onnxruntime", "fp16", completed=False, reason="a loop <1>"),
         line(zoo, "GRU", "tensorrt_rtx", "fp16", completed=False, reason="a loop <1>"),
-        line(zoo, "GRU", "litert", "int8", parity_db=30.0, fallbacks=("SIN: no kernel",)),
+        line(zoo, "GRU", "litert", "int8", parity_db=30.0, fallbacks=("no kernel",)),
         line(zoo, "no longer there", "litert", "int8", parity_db=30.0),
     ]
     page = tmp_path / "page.md"
@@ -138,7 +138,7 @@ def test_the_table_shows_parity_reasons_and_what_was_not_run(zoo, tmp_path):
     )
     assert "| GRU | not run | not run | 30 <sup>2</sup> |" in text
     assert "no <sup>3</sup> | not run | not run | no <sup>3</sup> |" in text
-    assert "\n2. stays float: SIN: no kernel\n3. a loop &lt;1>" in text
+    assert "\n2. in part float: no kernel\n3. a loop &lt;1>" in text
     assert "| LiteRT | 0 of 2, 2 not run | 0 of 2, 1 not run | 2 of 2 |" in text
     assert "no longer there" not in text
     zoo("_table").write_table(page, lines, rows)

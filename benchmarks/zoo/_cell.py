@@ -49,8 +49,7 @@ def judge(architecture: Architecture, format_: str, precision: str, out: Path) -
         )
     except EdgeKitError as error:
         return Outcome(completed=False, reason=str(error))
-    bundle = read_bundle(out)
-    fallbacks = tuple(f"{one.what}: {one.reason}" for one in bundle.manifest.fallbacks)
+    fallbacks = tuple(sorted({one.reason for one in read_bundle(out).manifest.fallbacks}))
     backend = "litert" if format_ == "litert" else "onnxruntime"
     with edgekit.open(out, backend=backend, threads=1) as opened:
         found = [_last_channels(opened, one) for one in held_out]

@@ -29,7 +29,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         parity_db: signal to noise of the worst output; None where nothing was computed.
         changes_db: likewise, counting as signal only what differs from sample to sample.
         reason: why it was not completed, or is not as near as asked, in one line.
-        fallbacks: what stays float in int8.
+        fallbacks: why parts of it stay float.
         seconds: wall time of the whole process.
         cpu_seconds: of all its threads and children.
         peak_rss_mb: most memory it had.
