@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -56,9 +57,12 @@ def _introduction(lines: Iterable[Line]) -> str:
     packages = sorted(
         f"{name} {value}" for name, value in known if value != "none" or name == RTX_PACKAGE
     )
+    written = (
+        "Which architectures convert, to what, and how exactly. This page is written by a run of "
+        f"the conformance zoo, last on {when}, with {', '.join(packages)}:"
+    )
     return f"""\
-Which architectures convert, to what, and how exactly. This page is written by a run of the
-conformance zoo, last on {when}, with {", ".join(packages)}:
+{textwrap.fill(written, 100)}
 
 ```sh
 make zoo
@@ -77,11 +81,11 @@ rounding, which would take minutes); other 32 are judged."""
 
 _PARITY = f"""\
 Signal to noise in dB against the Keras model, of the worst output; 20 dB more is a tenth of the
-error. In brackets where it is below what is asked: {LEAST_DB["fp32"]:g} in fp32,
-{LEAST_DB["fp16"]:g} in fp16, {LEAST_DB["int8"]:g} in int8. fp32 differs only by the order in which
-sums are taken, which deep networks amplify. One rounding to fp16's 11 bits is 67 dB, those of a
-hundred layers stay above 40. At 15 dB a trained MobileNet v1 in int8 still gives 94 % of its
-answers.
+error. In brackets where it is below what is asked:
+
+- fp32: {LEAST_DB["fp32"]:g} dB. It differs only by the order of sums, which depth amplifies.
+- fp16: {LEAST_DB["fp16"]:g} dB. One rounding to 11 bits is 67 dB; a hundred layers' stay above 40.
+- int8: {LEAST_DB["int8"]:g} dB. There a trained MobileNet v1 still gave 94 % of its answers.
 
 LiteRT computes fp16 models in float32, ONNX Runtime in float16. ONNX int8 is the form for TensorRT,
 with real outputs. `built` means that TensorRT-RTX made an engine of the ONNX file; without a GPU it
