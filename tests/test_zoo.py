@@ -117,6 +117,15 @@ def test_results_are_read_back_and_one_that_a_kill_cut_short_is_left_out(zoo, tm
         module.read_lines(file)
 
 
+def test_a_result_holds_for_the_versions_that_made_it(zoo):
+    kept = line(zoo, "GRU", "litert", "fp32")
+    assert kept.holds_with({"keras": "3.0"})
+    assert not kept.holds_with({"keras": "3.1"})
+    assert kept.holds_with({"keras": "3.0", "tensorrt-rtx-cu13": "1.7"})  # it had no say
+    built = line(zoo, "GRU", "tensorrt_rtx", "fp32")
+    assert not built.holds_with({"keras": "3.0", "tensorrt-rtx-cu13": "1.7"})
+
+
 def test_the_table_shows_parity_reasons_and_what_was_not_run(zoo, tmp_path):
     rows = [zoo("__init__").architectures()[name] for name in ("LeNet-5", "GRU")]
     lines = [

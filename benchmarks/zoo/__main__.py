@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     rtx = _version_of_rtx(options.tensorrt_rtx)
     here, lines = versions(rtx), read_lines(options.results)
-    known = {line.cell for line in lines if line.versions == here}
+    known = {line.cell for line in lines if line.holds_with(here)}
     engines = [one for one in ENGINES if rtx is not None or one != "tensorrt_rtx"]
     for precision in options.precisions:
         for format_, runners in _FORMATS.items():

@@ -66,6 +66,11 @@ class Line(msgspec.Struct, frozen=True):
     date: str
     outcome: Outcome
 
+    def holds_with(self, installed: dict[str, str]) -> bool:
+        """Whether the versions that have a say in the result are those that are installed."""
+        ignored = () if self.cell.engine == "tensorrt_rtx" else (RTX_PACKAGE,)
+        return all(self.versions.get(n) == v for n, v in installed.items() if n not in ignored)
+
 
 def versions(rtx: str | None) -> dict[str, str]:
     """Return the versions of what has a say in the result.
