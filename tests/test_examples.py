@@ -71,6 +71,7 @@ def test_membranes(tmp_path):
 
 
 @pytest.mark.convert
+@pytest.mark.slow
 def test_distillation(tmp_path):
     options = ("--samples", "40", "--epochs", "1", "--output", tmp_path / "small.edgekit")
     out = run(EXAMPLES / "distillation.py", *options)
@@ -78,6 +79,7 @@ def test_distillation(tmp_path):
 
 
 @pytest.mark.convert
+@pytest.mark.slow
 def test_quantization_aware(tmp_path):
     options = ("--samples", "32", "--epochs", "1", "--output", tmp_path / "aware.edgekit")
     out = run(EXAMPLES / "quantization_aware.py", *options)

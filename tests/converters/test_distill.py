@@ -224,36 +224,35 @@ def test_segmentation_is_pixel_by_pixel_with_weights_and_moved_masks():
     assert found.summary.after.loss <= found.summary.before.loss
 
 
-def recurrent(units, seed, whole):
+def recurrent(units, seed):
     keras.utils.set_random_seed(seed)
     steps = keras.Input((5, 3))
-    x = layers.LSTM(units, return_sequences=whole, name="memory")(steps)
+    x = layers.LSTM(units, return_sequences=True, name="memory")(steps)
     return keras.Model(steps, layers.Dense(3, name="answer")(x))
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["each-step", "final-state"])
-def test_sequences_are_learned_step_by_step_or_by_their_final_state(whole):
+def test_sequences_are_learned_step_by_step():
     x = np.random.default_rng(0).normal(0, 1, (24, 5, 3)).astype("float32")
-    y = x.argmax(-1) if whole else x[:, -1].argmax(-1)
-    found = distilled(
-        recurrent(6, 0, whole), "width=0.5", (x, y), hints={"memory": "memory"}, augment="shift"
-    )
-    assert found.summary.task == ("sequence" if whole else "classification")
+    settings = {"hints": {"memory": "memory"}, "augment": "shift", "epochs": 1}
+    found = distilled(recurrent(6, 0), "width=0.5", (x, np.zeros((24, 5), int)), **settings)
+    assert found.summary.task == "sequence"
     assert found.model.get_layer("memory").units == 3
-    assert np.isfinite(found.summary.after.loss)
+    assert found.summary.after.loss < found.summary.before.loss
 
 
 def test_frozen_layers_stay_and_are_freed_after_some_epochs():
+    """The first epoch takes long steps and the second short ones: who moved when shows."""
     student = dense(2)
-    settings = {"eval_data": (X, Y), "patience": 9, "learning_rate": 0.02}
-    stay = distilled(dense(1), student, freeze="hid*", **settings).model
-    kernel = student.get_layer("hidden").get_weights()[0]
-    assert np.array_equal(stay.get_layer("hidden").get_weights()[0], kernel)
-    assert not same_weights(stay.get_layer("answer"), student.get_layer("answer"))
-    assert stay.get_layer("hidden").trainable
-    freed = distilled(dense(1), student, freeze_epochs=1, **settings)
-    assert freed.summary.epochs == freed.summary.best_epoch == 2
-    assert not np.array_equal(freed.model.get_layer("hidden").get_weights()[0], kernel)
+    settings = {"eval_data": (X, Y), "learning_rate": 0.02, "unfrozen_learning_rate": 1e-5}
+    found = distilled(dense(1), student, freeze="hid*", freeze_epochs=1, **settings)
+    assert found.summary.epochs == found.summary.best_epoch == 2
+    moved = {
+        name: np.abs(layer.get_weights()[0] - student.get_layer(name).get_weights()[0]).max()
+        for name in ("hidden", "answer")
+        for layer in [found.model.get_layer(name)]
+    }
+    assert 0 < moved["hidden"] < 1e-3 < moved["answer"]
+    assert found.model.get_layer("hidden").trainable
 
 
 def test_class_weights_are_counted_or_given():
@@ -347,7 +346,7 @@ def two_inputs():
         (two_inputs(), dense(), {}, ModelError, "has 2 inputs and 1 outputs"),
         (dense(), two_inputs(), {}, ModelError, "this one has 2 and 1"),
         (dense(), "nowhere.keras", {}, ModelError, "no model at nowhere.keras"),
-        (dense(), 7, {}, UsageError, "must be a path or a Keras 3 model; got"),
+        (dense(), 7, {}, UsageError, "must be a path, width=0.5 or a Keras 3 model; got"),
         ([], dense(), {}, UsageError, "`teacher` is empty"),
         (dense(), "width=2", {}, UsageError, "must be above 0 and at most 1; got '2'"),
         (dense(), "width=half", {}, UsageError, "got 'half'"),
@@ -377,7 +376,7 @@ def test_what_cannot_be_says_why(teacher, student, settings, error, message, tmp
 
 def test_hints_of_other_shapes_are_refused():
     settings = {"hints": {"memory": "memory"}, "data": np.zeros((8, 5, 3), "float32")}
-    teacher = recurrent(4, 0, True)
+    teacher = recurrent(4, 0)
     steps = keras.Input((5, 3))
     inner = layers.Flatten(name="memory")(steps)
     student = keras.Model(steps, layers.Reshape((5, 3))(layers.Dense(15)(inner)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,8 @@ class Course:
         lesson = lesson_of(self._case, self.model, self._ensemble, subset(data, _FEW), settings)
         rows, judged = self._batches(lesson)
         self._say("evaluating", 0, 0)
-        teacher, before = self._teachers_score(), self._score()
+        score = self._scorer()
+        teacher, before = self._teachers_score(), score()
         stages, frozen = self._stages(lesson, len(rows))
         was = [(layer, layer.trainable) for layer in frozen]
         epochs, best = fit_best(lesson.pupil, rows, judged, stages, settings.patience, self._say)
@@ -109,7 +110,7 @@ class Course:
             "teacher_parameters": None if network is None else network.count_params(),
             "teacher": teacher,
             "before": before,
-            "after": self._score(),
+            "after": score(),
             "epochs": epochs,
             "best_epoch": best,
             "notes": tuple(self._notes),
@@ -146,7 +147,6 @@ class Course:
         if width is not None:
             student = scaled(trainable(first.source).model, width)
         elif not isinstance(student, str | Path):
-            open_source(student, scratch=scratch)  # says what is no model of Keras 3
             student = copy_of_model(student)
         source = open_source(student, scratch=scratch)
         labelled = next((data for data in self._sets if data.labels is not None), None)
@@ -227,14 +227,12 @@ class Course:
             stages.append(stage(until, epochs, later, movable, True))
         return stages, frozen
 
-    def _score(self) -> Score:
-        """Compile the student and evaluate it, by labels, or by the teachers' answers."""
-        keras: Any = require("keras", "convert")
+    def _scorer(self) -> Callable[[], Score]:
+        """Compile the student; return what evaluates it by labels, or by the teachers' answers."""
         case, data = self._case, self._sets[1]
         loss, metric = case.loss(), case.metric()
         if data.labels is None:
-            loss = soft_loss(case, 1.0)
-            metric = _agreement(keras, case)
+            loss, metric = soft_loss(case, 1.0), _agreement(case)
         sharp = dataclasses.replace(self._ensemble, temperature=1.0)
 
         def make(rows: NDArray[Any]) -> tuple[Any, Any]:
@@ -242,11 +240,9 @@ class Course:
             x = case.inputs(few)
             return x, case.targets(few) if data.labels is not None else sharp.answer(few, x)[0]
 
+        checked = batches(make, len(data), self._settings.batch_size, None)
         self.model.compile("sgd", loss, metrics=[metric], jit_compile=False)
-        found = self.model.evaluate(
-            batches(make, len(data), self._settings.batch_size, None), verbose=0
-        )
-        return Score(*map(float, found))
+        return lambda: Score(*map(float, self.model.evaluate(checked, verbose=0)))
 
     def _teachers_score(self) -> Score | None:
         """Return how well the teachers do by the labels, if there are any."""
@@ -284,8 +280,9 @@ def _check_answers(teacher: Teacher, case: Case) -> None:
     )
 
 
-def _agreement(keras: Any, case: Case) -> Any:
+def _agreement(case: Case) -> Any:
     """Return the share of answers that are the teachers', or for values the distance."""
+    keras: Any = require("keras", "convert")
     if case.task == "regression":
         return keras.metrics.MeanAbsoluteError()
     threshold = 0.0 if case.gives_logits else 0.5

@@ -42,7 +42,17 @@ def width_of(text: str) -> float | None:
 
 
 def copy_of_model(model: Any) -> Any:
-    """Return a model of its own with the weights of `model`, which stays as it is."""
+    """Return a model of its own with the weights of `model`, which stays as it is.
+
+    Raises:
+        UsageError: no model of Keras 3.
+        ModelError: one without a graph of layers.
+    """
+    if not isinstance(model, require("keras", "convert").Model):
+        raise UsageError(
+            "`student` must be a path, width=0.5 or a Keras 3 model; got "
+            f"{type(model).__module__}.{type(model).__name__}"
+        )
     copy = _cloned(model, _same, "copied")
     copy.set_weights(model.get_weights())
     return copy
