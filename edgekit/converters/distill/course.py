@@ -15,6 +15,7 @@ from edgekit.converters.assemble import guess_task
 from edgekit.converters.distill.augment import augmenter
 from edgekit.converters.distill.lesson import (
     Lesson,
+    agreement,
     class_weights,
     lesson_batches,
     lesson_of,
@@ -158,6 +159,10 @@ class Course:
             otherwise="train it in Python, with the teacher's answers as labels",
             task=task,
         )
+        if settings.preprocess is None and case.preprocess.size is not None:
+            self._notes.append(
+                "no preprocess was given: frames go into the student as raw RGB 0..255"
+            )
         for teacher in teachers:
             kind = "logits" if teacher.gives_logits else "probabilities"
             if case.task == "regression":
@@ -232,7 +237,7 @@ class Course:
         case, data = self._case, self._sets[1]
         loss, metric = case.loss(), case.metric()
         if data.labels is None:
-            loss, metric = soft_loss(case, 1.0), _agreement(case)
+            loss, metric = soft_loss(case, 1.0), agreement(case)
         sharp = dataclasses.replace(self._ensemble, temperature=1.0)
 
         def make(rows: NDArray[Any]) -> tuple[Any, Any]:
@@ -278,20 +283,3 @@ def _check_answers(teacher: Teacher, case: Case) -> None:
         f"teacher {teacher.name} answers with {[None, *given[1:]]}, the student with "
         f"{[None, *wanted[1:]]}; both need the same classes and size"
     )
-
-
-def _agreement(case: Case) -> Any:
-    """Return the share of answers that are the teachers', or for values the distance."""
-    keras: Any = require("keras", "convert")
-    if case.task == "regression":
-        return keras.metrics.MeanAbsoluteError()
-    threshold = 0.0 if case.gives_logits else 0.5
-
-    def agreement(shares: Any, outputs: Any) -> Any:
-        ops = keras.ops
-        if case.is_binary:
-            return ops.cast((shares > 0.5) == (outputs > threshold), "float32")
-        same = ops.argmax(shares, axis=-1) == ops.argmax(outputs, axis=-1)
-        return ops.cast(same, "float32")
-
-    return agreement

@@ -152,6 +152,23 @@ def soft_loss(case: Case, temperature: float) -> Callable[[Any, Any], Any]:
     return of_one_unit if case.is_binary else of_classes
 
 
+def agreement(case: Case) -> Any:
+    """Return the share of answers that are the teachers', or for values the distance."""
+    keras: Any = require("keras", "convert")
+    if case.task == "regression":
+        return keras.metrics.MeanAbsoluteError()
+    threshold = 0.0 if case.gives_logits else 0.5
+
+    def same_answer(shares: Any, outputs: Any) -> Any:
+        ops = keras.ops
+        if case.is_binary:
+            return ops.cast((shares > 0.5) == (outputs > threshold), "float32")
+        same = ops.argmax(shares, axis=-1) == ops.argmax(outputs, axis=-1)
+        return ops.cast(same, "float32")
+
+    return same_answer
+
+
 def lesson_batches(
     case: Case,
     lesson: Lesson,
