@@ -24,7 +24,7 @@ from edgekit.runtime.reopen import Backoff
 Health = Literal["live", "stalled", "lost", "reconnecting", "ended"]
 
 _GAP_PERIODS = 2.5
-_CLOSING_S = 0.5
+_CLOSING_S = 0.3
 _MOST_EVENTS = 4096
 _PROBED_FRAMES = 8
 _LAZY_FROM = 0.02

@@ -17,7 +17,7 @@ from edgekit.runtime.statistics import Samples, Summary
 from edgekit.runtime.stream import Result
 
 _WAITING = 4
-_STUCK_S, _STUCK_WHEN_STOPPED_S = 5.0, 0.5
+_STUCK_S, _STUCK_WHEN_STOPPED_S = 5.0, 0.3
 
 
 class SinkAccount(msgspec.Struct, frozen=True):
