@@ -139,3 +139,18 @@ def test_each_source_has_its_own_history():
         one = annotated(result(number, value=(), source="a"))
         other = annotated(result(3 * number, value=(), source="b"))
     assert (one[200:] != other[200:]).any()
+
+
+def test_a_region_is_outlined_and_its_class_map_lies_in_it():
+    frame = grey(400, 600, 3)
+    classes = np.ones((200, 300), np.uint8)
+    drawn = draw(frame, SegmentationMap(classes, ("a", "b")), (250, 150, 300, 200))
+    assert (drawn[150:350, 549] == 255).all()
+    assert (drawn[349, 250:550] == 255).all()
+    outside = drawn.copy()
+    outside[150:350, 250:550] = 100
+    outside[:100, :250] = 100  # the names of the classes
+    assert (outside == 100).all()
+    inside = drawn[200:340, 300:540]
+    assert (inside == inside[0, 0]).all()
+    assert (inside[0, 0] != 100).any()
