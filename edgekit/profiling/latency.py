@@ -155,7 +155,7 @@ class _Measurement:
             runs=count,
             warm_up_runs=warm_up_runs,
             steady=steady,
-            samples_ms=latencies_ms.values,
+            samples_ms=latencies_ms.values.tolist(),
         )
 
     def _repeat(
