@@ -99,12 +99,21 @@ def _ages(kind: str, rounds: int, seconds: float) -> list[Row]:
         Row(
             f"{name}: the same without a model (encoder, way, decoder)", _percentile(bare, 50), "ms"
         ),
+        *_whole_frames(kind, seconds),
         Row(
             f"{name}: age of the naive loop / ours, at the end of {seconds:g} s",
             ratio(*at_the_end),
             at_least=10.0,
         ),
     ]
+
+
+def _whole_frames(kind: str, seconds: float) -> list[Row]:
+    if kind != "h264":
+        return []
+    with Sender(kind) as sender:
+        ages = [_our_ages(f"{sender.uri}#frames=whole", min(seconds, 5.0))]
+    return [Row(f"{_NAMES[kind]}: median of the age, frames=whole", _percentile(ages, 50), "ms")]
 
 
 def _flatness(kind: str, seconds: float) -> Row:

@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = sorted(file.stem for file in (ROOT / "benchmarks").glob("[!_]*.py"))
 
-# They convert several networks, or train them; the others take seconds.
+# They convert several networks, train them, or wait for streams; the others take seconds.
 SLOW = (
     *("conversion", "distillation", "onnx", "quantization", "segmentation", "streaming"),
-    "training",
+    *("streams", "training"),
 )
 
 needs_runtime = pytest.mark.skipif(

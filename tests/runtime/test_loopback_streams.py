@@ -146,6 +146,15 @@ def test_a_sender_that_is_gone_is_told_and_found_again_with_another_size(sender,
     results.close()
 
 
+@pytest.mark.parametrize("sender", ["h264 over tcp"], indirect=True)
+def test_packets_may_be_taken_for_frames(sender):
+    results = opened_stream(f"{sender.uri}#frames=whole", lambda event: None)
+    pictures = [next(results).frame for _ in range(5)]
+    results.close()
+    assert {picture.shape for picture in pictures} == {(48, 64, 3)}
+    assert len({picture.tobytes() for picture in pictures}) > 1
+
+
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_time_stamps_survive_the_encoder(kind, tmp_path):
     """The age of a frame can so be measured from the sender's drawing to the reader's array."""

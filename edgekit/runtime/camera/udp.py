@@ -1,14 +1,5 @@
-"""MPEG-TS over UDP streams: `udp://…`."""
+"""MPEG-TS over UDP streams: `udp://…`, with the options of `tcp://`."""
 
-from __future__ import annotations
+from edgekit.runtime.camera.tcp import Camera
 
-from edgekit.runtime.camera import Timeouts
-from edgekit.runtime.camera._opencv import NetworkCamera
-from edgekit.runtime.camera._options import read_options
-
-
-class Camera(NetworkCamera):
-    """A transport stream through FFMPEG."""
-
-    def __init__(self, uri: str, timeouts: Timeouts) -> None:
-        super().__init__(read_options(uri, "#", {})[0], timeouts)
+__all__ = ["Camera"]
