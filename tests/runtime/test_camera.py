@@ -266,6 +266,8 @@ def test_a_real_camera_gives_frames():
         ("rtsp://me:sec?ret@10.0.0.2/live", "rtsp://***"),
         ("udp://@:5000", "udp://***@:5000"),
         ("clip.mp4", "clip.mp4"),
+        ("test://640x480@30?stamp=on", "test://640x480@30?stamp=on"),
+        ("csi:///base/imx219@10", "csi:///base/imx219@10"),
     ],
 )
 def test_without_secrets_keeps_the_address(uri, shown):

@@ -157,7 +157,7 @@ def without_secrets(uri: str) -> str:
     if re.match("gstreamer:", uri, re.IGNORECASE):
         return _elements(uri)
     scheme, separator, rest = uri.partition("://")
-    if not separator:
+    if not separator or scheme in ("csi", "test", "v4l2"):  # devices have no passwords
         return uri
     place, *query = re.split(r"([?#])", rest, maxsplit=1)
     if query and "@" in query[1]:  # a query, or a password that holds a question mark
