@@ -82,6 +82,25 @@ def test_frames_of_a_live_pipeline_are_bgr_and_in_time(gst):
         assert (frame == (0, 0, 255)).all()
 
 
+def test_an_engine_that_is_loaded_after_gstreamer_does_not_crash(gst, tmp_path, classifier_bundle):
+    """In a process of its own: a crash is a signal, not an exception."""
+    pytest.importorskip("openvino", reason="openvino is not installed: pip install openvino")
+    folder = tmp_path / "system"
+    folder.mkdir()
+    (folder / "gi").symlink_to(Path(sys.modules["gi"].__file__).resolve().parent)
+    code = (
+        f"import sys; sys.path[:0] = {[str(folder), *sys.path]!r}\n"
+        "from edgekit.runtime.camera import open_camera\n"
+        "camera = open_camera('gstreamer:videotestsrc num-buffers=1'); camera.grab()\n"
+        "import edgekit\n"
+        f"with edgekit.open({str(classifier_bundle)!r}, backend='openvino') as model:\n"
+        "    print(len(model(camera.retrieve()).value))\n"
+        "camera.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "4"), done.stderr
+
+
 def test_a_pipeline_without_an_end_is_given_one(gst):
     camera = open_camera("gstreamer:videotestsrc num-buffers=3 pattern=blue", LIMITS)
     assert not camera.live

@@ -6,6 +6,8 @@ Sources: gstreamer.freedesktop.org/documentation/gstreamer/gstparse.html (the pa
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import re
 import time
 from importlib import import_module
@@ -36,6 +38,10 @@ def gstreamer() -> Any:
     Raises:
         MissingPackage: `gi`, or GStreamer's description for it, is not there.
     """
+    # GStreamer brings libunwind for all to see. Libraries that are loaded later, as OpenVINO, would
+    # take its `_Unwind_…` for those of their C++ exceptions, and crash: the first in line is taken.
+    with contextlib.suppress(OSError):  # none where another compiler made everything
+        ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
     try:
         import_module("gi").require_version("Gst", "1.0")
         module = import_module("gi.repository.Gst")
