@@ -254,7 +254,7 @@ def keywords():
     return model, sequences(24) * 2 + 1
 
 
-@pytest.mark.parametrize("format_", ["litert", "onnx"])
+@pytest.mark.parametrize("format_", ["litert", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_a_float_stream_proves_itself(tmp_path, keywords, format_):
     model, data = keywords
     bundle = convert(tmp_path, model, data, format=format_)
