@@ -2,7 +2,10 @@
 
 import contextlib
 import hashlib
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 
@@ -29,18 +32,25 @@ def part(content, kind="image/jpeg", length=True):
 
 
 @contextlib.contextmanager
-def server(*answers, hold=False):
+def server(*answers, hold=False, context=None):
     """Serve one list of pieces a connection: bytes, seconds to pause, events to wait for.
 
     Args:
         answers: one list a connection; the last one is given to all later ones too.
         hold: keep connections open afterwards.
+        context: of TLS, for https.
     """
     done = threading.Event()
     requests = []
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve(connection, pieces):
+            if context is not None:
+                try:
+                    connection = context.wrap_socket(connection, server_side=True)
+                except OSError:
+                    connection.close()
+                    return
             with contextlib.suppress(OSError), connection:
                 requests.append(connection.recv(65536).decode())
                 for piece in pieces:
@@ -269,6 +279,22 @@ def test_a_redirection_is_followed_without_the_password():
             camera.close()
     assert "GET /y" in requests[0]
     assert "Authorization" not in requests[0]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl: apt-get install openssl")
+def test_a_certificate_must_be_right_unless_it_is_said_otherwise(tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=camera"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*make, *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with server([HEAD, part(jpeg(50))], hold=True, context=context) as (place, _):
+        with pytest.raises(SourceError, match="certificate; .* add #verify=off"):
+            open_camera(f"https://{place}/", LIMITS)
+        camera = open_camera(f"https://{place}/#verify=off", LIMITS)
+        assert values(camera, 1) == [50]
+        camera.close()
 
 
 def test_what_is_not_multipart_goes_to_the_other_decoder(tmp_path):

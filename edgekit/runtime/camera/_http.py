@@ -11,6 +11,7 @@ import http.client
 import io
 import re
 import socket
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -92,20 +93,25 @@ class _Http(urllib.request.HTTPHandler):
 
 
 class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, verifies: bool) -> None:
         super().__init__()
+        self._tls = ssl.create_default_context()
+        if not verifies:
+            self._tls.check_hostname = False
+            self._tls.verify_mode = ssl.CERT_NONE
         self._make: Any = functools.partial(_connection, http.client.HTTPSConnection, deadline)
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(self._make, req)
+        return self.do_open(self._make, req, context=self._tls)
 
 
-def open_http(uri: str, deadline: Deadline) -> http.client.HTTPResponse:
+def open_http(uri: str, deadline: Deadline, verifies: bool = True) -> http.client.HTTPResponse:
     """Send a GET and return the answer, whose body is yet to be read.
 
     Args:
         uri: ``http://`` or ``https://``, with ``user:password@`` where the server wants it.
         deadline: for the answer, and for every read of its body.
+        verifies: whether the certificate of an ``https://`` server must be right.
 
     Raises:
         UsageError: an address that cannot be one.
@@ -114,7 +120,7 @@ def open_http(uri: str, deadline: Deadline) -> http.client.HTTPResponse:
     shown = without_secrets(uri)
     try:
         address, user, password = _credentials(uri)
-        opener = _opener(address, user, password, deadline)
+        opener = _opener(address, user, password, deadline, verifies)
     except ValueError:  # its text may hold a password
         raise _no_address(shown) from None
     answer: Any = None
@@ -141,7 +147,7 @@ def open_http(uri: str, deadline: Deadline) -> http.client.HTTPResponse:
 
 
 def _opener(
-    address: str, user: str, password: str, deadline: Deadline
+    address: str, user: str, password: str, deadline: Deadline, verifies: bool
 ) -> urllib.request.OpenerDirector:
     if not urlsplit(address).hostname:
         raise ValueError("no host")
@@ -150,7 +156,7 @@ def _opener(
         passwords.add_password(None, address, user, password)
     opener = urllib.request.build_opener(
         _Http(deadline),
-        _Https(deadline),
+        _Https(deadline, verifies),
         urllib.request.HTTPBasicAuthHandler(passwords),
         urllib.request.HTTPDigestAuthHandler(passwords),
     )
@@ -178,6 +184,8 @@ def _why(error: BaseException | str, deadline: Deadline) -> str:
     """Return what a failure means; nothing of the address."""
     if isinstance(error, TimeoutError):
         told = f"no answer within {deadline.seconds:g} s"
+    elif isinstance(error, ssl.SSLCertVerificationError):
+        return f"{error.verify_message}; trust its certificate, or add #verify=off to the address"
     elif isinstance(error, OSError) and error.strerror:
         told = error.strerror
     else:

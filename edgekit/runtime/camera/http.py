@@ -14,14 +14,14 @@ from edgekit.runtime.camera import Timeouts, without_secrets
 from edgekit.runtime.camera._http import Deadline, open_http
 from edgekit.runtime.camera._mjpeg import MjpegCamera, is_multipart
 from edgekit.runtime.camera._opencv import NetworkCamera
-from edgekit.runtime.camera._options import read_options
+from edgekit.runtime.camera._options import one_of, read_options
 
 
 def Camera(uri: str, timeouts: Timeouts) -> camera.Camera:  # noqa: N802
     """Open an HTTP stream."""
-    address, _ = read_options(uri, "#", {})
+    address, options = read_options(uri, "#", {"verify": one_of("on", "off")})
     deadline = Deadline(timeouts.open_s)
-    answer = open_http(address, deadline)
+    answer = open_http(address, deadline, verifies=options.get("verify") != "off")
     if is_multipart(answer):
         return MjpegCamera(answer, without_secrets(address), timeouts, deadline)
     answer.close()  # some cameras serve one reader at a time
