@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import math
+import select
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from io import FileIO
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -29,6 +30,8 @@ LAST = "last"
 
 _LONGEST_BYTES = 16 << 20
 _NAMES_SHOWN = 6
+_CHUNK_BYTES = 1 << 16
+_STEP_S = 0.1
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -65,7 +68,7 @@ class RowReader:
         self.name = "standard input" if path == STANDARD_INPUT else path
         self.header: tuple[str, ...] = ()
         self._lines = _open(path)
-        self._is_ours = path != STANDARD_INPUT
+        self._is_closed = False
         self._number = 0  # of the line
         self._delimiter = ","
         self._width: int | None = None
@@ -76,7 +79,7 @@ class RowReader:
         return self
 
     def __next__(self) -> Row:
-        while True:
+        while not self._is_closed:
             line = self._next_line()
             if not line.strip():
                 self._starts_sequence = True
@@ -86,6 +89,7 @@ class RowReader:
                     row = self._row(cells)
                     self._starts_sequence = False
                     return row
+        raise StopIteration
 
     def __enter__(self) -> RowReader:
         return self
@@ -107,13 +111,13 @@ class RowReader:
 
     def close(self) -> None:
         """Close the file; after that there are no more rows."""
-        if self._is_ours:
-            self._lines.close()
+        self._is_closed = True
+        self._lines.close()
 
     def _next_line(self) -> str:
         """Return the next line without its end; `StopIteration` where there is none."""
         try:
-            content = b"" if self._lines.closed else self._lines.readline(_LONGEST_BYTES + 1)
+            content = self._lines.readline(_LONGEST_BYTES + 1)
         except OSError as error:
             raise DataError(f"cannot read {self.name}: {error.strerror}") from error
         if not content:
@@ -244,18 +248,52 @@ def _as_labels(labels: Sequence[str]) -> tuple[NDArray[Any], tuple[str, ...]]:
     return indices.astype(np.int64), tuple(classes.tolist())
 
 
-def _open(path: str) -> BinaryIO:
-    if path == STANDARD_INPUT:
-        if sys.stdin is None:
-            raise DataError(
-                "standard input cannot be read: it is closed, or this work has a process of its "
-                "own, as conversions have; write the steps to FILE.csv"
-            )
-        return sys.stdin.buffer
+class _Lines:
+    """Lines of a file, pipe or terminal, which is waited for in short steps.
+
+    A signal that comes just before a read would not be heard until the read returns, which on a
+    pipe that fell silent is never; between two steps it is.
+    """
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self._content = bytearray()
+
+    def readline(self, limit: int) -> bytes:
+        """Return the next line with its end, at most about `limit` bytes; empty at the end."""
+        searched = 0
+        while (end := self._content.find(b"\n", searched)) < 0 and len(self._content) < limit:
+            searched = len(self._content)
+            while not select.select([self._file], [], [], _STEP_S)[0]:
+                continue
+            chunk = self._file.read(_CHUNK_BYTES)
+            if not chunk:
+                break
+            self._content += chunk
+        size = end + 1 if end >= 0 else len(self._content)
+        line = bytes(self._content[:size])
+        del self._content[:size]
+        return line
+
+    def close(self) -> None:
+        """Close the file, unless it is standard input, and forget what was read ahead."""
+        self._content.clear()
+        self._file.close()
+
+
+def _open(path: str) -> _Lines:
+    if path == STANDARD_INPUT and sys.stdin is None:
+        raise DataError(
+            "standard input cannot be read: it is closed, or this work has a process of its own, "
+            "as conversions have; write the steps to FILE.csv"
+        )
     try:
-        return Path(path).open("rb")
-    except OSError as error:
-        what = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        if path == STANDARD_INPUT:
+            return _Lines(FileIO(sys.stdin.fileno(), closefd=False))
+        return _Lines(FileIO(path))
+    except (OSError, ValueError) as error:
+        is_away = isinstance(error, FileNotFoundError)
+        what = "no such file" if is_away else getattr(error, "strerror", None) or error
         raise DataError(f"cannot read {path}: {what}") from error
 
 

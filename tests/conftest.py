@@ -127,3 +127,19 @@ def bundle_of_onnx(tmp_path, classifier_bundle):
         return write_bundle(tmp_path / "built.edgekit", manifest, files).path
 
     return bundle_of_onnx
+
+
+@pytest.fixture
+def standard_input(tmp_path, monkeypatch):
+    """Return a function that puts a text onto standard input."""
+    opened = []
+
+    def standard_input(text):
+        path = tmp_path / "standard_input"
+        path.write_text(text)
+        opened.append(path.open())
+        monkeypatch.setattr("sys.stdin", opened[-1])
+
+    yield standard_input
+    for file in opened:
+        file.close()

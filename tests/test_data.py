@@ -6,7 +6,6 @@ import random
 import struct
 import zipfile
 import zlib
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -332,8 +331,8 @@ def test_a_csv_is_a_set_of_samples_with_labels(tmp_path):
     assert load_data(path).sha256 == data.sha256
 
 
-def test_standard_input_is_a_set(monkeypatch):
-    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"1,2,0\n3,4,1\n")))
+def test_standard_input_is_a_set(standard_input):
+    standard_input("1,2,0\n3,4,1\n")
     data = load_data("-::last")
     assert (len(data), data.labels.tolist(), data.name) == (2, [0, 1], "standard input")
 

@@ -1,6 +1,5 @@
 """Recordings on the command line: from a text to a bundle and through it."""
 
-import io
 import json
 import re
 import shlex
@@ -8,7 +7,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -115,7 +113,7 @@ def test_a_window_that_is_not_the_models_is_refused(echo, capsys):
     assert "window=5 does not fit the model's input" in capsys.readouterr().err
 
 
-def test_the_examples_of_the_page_run(echo, tmp_path, monkeypatch, capsys):
+def test_the_examples_of_the_page_run(echo, tmp_path, monkeypatch, standard_input, capsys):
     """But for those that convert or need labels, which the next test does."""
     page = (Path(__file__).parents[2] / "docs" / "sequences.md").read_text()
     monkeypatch.chdir(tmp_path)
@@ -130,8 +128,7 @@ def test_the_examples_of_the_page_run(echo, tmp_path, monkeypatch, capsys):
         if "results.jsonl" in line:
             assert len(Path("results.jsonl").read_text().splitlines()) == 3
     piped = re.search(r"\| edgekit (run .*)", page)[1]
-    rows = SimpleNamespace(buffer=io.BytesIO(Path("steps.csv").read_bytes()))
-    monkeypatch.setattr("sys.stdin", rows)
+    standard_input(Path("steps.csv").read_text())
     assert main(shlex.split(piped.replace("--sink -", "--sink piped.jsonl"))) == 0
     assert len(Path("piped.jsonl").read_text().splitlines()) == 3
     capsys.readouterr()

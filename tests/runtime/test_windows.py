@@ -1,8 +1,6 @@
 """Windows out of steps, from every kind of source, against numpy's own windows."""
 
 from contextlib import closing
-from io import BytesIO
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -287,7 +285,7 @@ def results(source, model, **options):
 
 
 @pytest.mark.parametrize("kind", ["csv", "json lines", "npz", "npy", "array", "iterator", "stdin"])
-def test_every_source_of_steps_through_a_bundle(echo, tmp_path, monkeypatch, kind):
+def test_every_source_of_steps_through_a_bundle(echo, tmp_path, standard_input, kind):
     sequence = steps(9)
     text = "x,y\n" + "".join(f"{a},{b}\n" for a, b in sequence.tolist())
     source = str(tmp_path / f"steps.{kind}")
@@ -302,7 +300,7 @@ def test_every_source_of_steps_through_a_bundle(echo, tmp_path, monkeypatch, kin
     elif kind == "npy":
         np.save(tmp_path / "steps.npy", sequence)
     elif kind == "stdin":
-        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=BytesIO(text.encode())))
+        standard_input(text)
         source = "-"
     else:
         source = sequence if kind == "array" else iter(sequence)
