@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Literal, Protocol, TypeVar
 
 from edgekit.errors import SourceError
@@ -286,10 +287,10 @@ class Threaded:
                 self._tell(item)
 
     def _drop_oldest(self) -> None:
-        place = next(i for i, item in enumerate(self._items) if isinstance(item, Frame))
-        oldest = self._items[place]
-        assert isinstance(oldest, Frame)
-        self._items[place] = self._reader.ledger.drop(oldest.frame_id, "superseded")
+        # From the newest on: before the oldest frame there may be thousands of drops.
+        frames = ((i, x) for i, x in enumerate(reversed(self._items), 1) if isinstance(x, Frame))
+        place, oldest = next(islice(frames, self._frames - 1, None))
+        self._items[-place] = self._reader.ledger.drop(oldest.frame_id, "superseded")
         self._frames -= 1
 
     def _tell(self, item: Frame | OfSource) -> None:

@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 
 from edgekit.errors import DataError
 from edgekit.runtime.events import Adapted, Gap, SourceBack, SourceLost
+from edgekit.runtime.opening import open_inlets
+from edgekit.runtime.options import StreamOptions
+from edgekit.runtime.reader import Frame
 
 
 def test_a_camera_faster_than_the_model_gives_its_newest_frames(clock):
@@ -242,3 +245,20 @@ def test_the_ledger_adds_up_for_any_faults(script, policy, model_s, decode_s, op
         assert clock.alive() == []
     finally:
         clock.end()
+
+
+def test_drops_that_nobody_asks_about_are_counted_and_forgotten(clock):
+    """A model that takes five minutes: memory must not grow with all that passes meanwhile."""
+    world = World(clock)
+    inlets = open_inlets(["cam"], StreamOptions(), clock=clock, open_one=world.open)
+    clock.sleep(300)
+    (inlet,) = inlets.inlets
+    told = []
+    while (item := inlet.feed.poll()) is not None:
+        told.append(item)
+    totals = inlet.ledger.totals()
+    assert totals.dropped["superseded"] > 8900
+    assert len(told) <= 4100
+    assert isinstance(told[-1], Frame)
+    assert told[-1].frame_id == totals.captured - 1
+    inlets.close()
