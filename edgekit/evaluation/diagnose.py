@@ -77,8 +77,8 @@ def diagnose(
     if manifest.preprocess.size is None or len(model.backend.inputs) > 1:
         raise UsageError(
             "diagnose needs a model that takes one picture; this one's inputs are "
-            f"{[list(spec.shape) for spec in model.backend.inputs]}, and what it takes as arrays "
-            "is not preprocessed"
+            f"{[list(spec.shape) for spec in model.backend.inputs]}, and arrays are no pictures to "
+            "prepare in other ways"
         )
     data = data.with_labels_of(model.bundle.labels)
     bench = Bench(
