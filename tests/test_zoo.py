@@ -142,7 +142,7 @@ def test_the_table_shows_parity_reasons_and_what_was_not_run(zoo, tmp_path):
     zoo("_table").write_table(page, lines, rows)
     text = page.read_text("utf-8")
     assert (
-        "| LeNet-5 | not run | (39) <sup>1</sup> | 31 | not run | not run | not run | built |"
+        "| LeNet-5 | not run | (39.0) <sup>1</sup> | 31 | not run | not run | not run | built |"
         in text
     )
     assert "| GRU | not run | not run | 30 <sup>2</sup> |" in text

@@ -131,7 +131,7 @@ def _shown(line: Line | None, footnotes: dict[str, int]) -> str:
     told = "built" if outcome.parity_db is None else f"{outcome.parity_db:.0f}"
     reasons = []
     if not outcome.passes(line.cell.precision):
-        told = "no" if outcome.parity_db is None else f"({outcome.parity_db:.0f})"
+        told = "no" if outcome.parity_db is None else f"({outcome.parity_db:.1f})"
         reasons = [outcome.reason or "what the layers round adds up to more than is asked"]
     reasons += [f"in part float: {one}" for one in outcome.fallbacks]
     numbers = [str(footnotes.setdefault(one, len(footnotes) + 1)) for one in reasons]
