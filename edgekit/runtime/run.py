@@ -14,6 +14,7 @@ from types import FrameType
 import msgspec
 
 from edgekit.errors import DataError, UsageError
+from edgekit.runtime.camera import without_secrets
 from edgekit.runtime.events import Adapted, Event, FrameDropped, OnEvent
 from edgekit.runtime.inlets import Inlet, Inlets, Stop
 from edgekit.runtime.model import Model
@@ -172,10 +173,13 @@ def check_sinks(source: Sources, sinks: Sequence[str], *others: str | None) -> N
     for uri in sinks:
         kind_of(uri)
     named = (*(s for s in split(source) if isinstance(s, str | Path | int)), *sinks, *others)
-    paths = [Path(str(p)).resolve() for p in named if p not in (None, "-")]
-    twice = next((path for path in paths if paths.count(path) > 1), None)
+    texts = [str(name) for name in named if name not in (None, "-")]
+    places = [text if "://" in text else str(Path(text).resolve()) for text in texts]
+    twice = next((place for place in places if places.count(place) > 1), None)
     if twice is not None:
-        raise UsageError(f"{twice} is named twice among source and outputs; it would be lost")
+        raise UsageError(
+            f"{without_secrets(twice)} is named twice among source and outputs; it would be lost"
+        )
 
 
 class _Account:
