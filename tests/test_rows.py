@@ -119,7 +119,7 @@ def test_a_table_knows_where_its_sequences_start(write):
         ("[1, 1" + "0" * 400 + "]\n", "line 1 "),
         ("[]\n[1]\n", "line 1 has no numbers"),
         (b"1,2\n\xff\xfe,3\n", "line 2 is not UTF-8 text"),
-        (b"\x00\x01\x02,1\n", "line 1 holds"),
+        (b"\x00\x01\x02,1\n", "line 1 "),  # Python 3.10 refuses the zero, later ones the text
         (b"9" * (17 << 20), "line 1 is longer than 16 MiB"),
     ],
     ids=range(17),

@@ -120,8 +120,10 @@ def test_one_sink_that_fails_leaves_the_others_whole(model, tmp_path):
     sinks = [f"{tmp_path}/out.mp4", f"{tmp_path}/out.jsonl", f"{folder}/"]
     with pytest.raises(OutputError, match="pictures"):
         run(model, [RED] * 10, sinks, on_result=obstruct)
-    assert len(lines(tmp_path / "out.jsonl")) == 6
-    assert cv2.VideoCapture(sinks[0]).get(cv2.CAP_PROP_FRAME_COUNT) == 6
+    # The folder's thread may be some results behind when it finds it gone.
+    written = len(lines(tmp_path / "out.jsonl"))
+    assert 6 <= written <= 10
+    assert cv2.VideoCapture(sinks[0]).get(cv2.CAP_PROP_FRAME_COUNT) == written
     assert not list(tmp_path.glob(".*"))
 
 
