@@ -419,7 +419,9 @@ def plot_of(section: Section) -> ElementTree.Element:
 
 
 def paths_of(plot: ElementTree.Element) -> list[tuple[str, str]]:
-    return [(path.get("class", ""), path.get("d", "")) for path in plot.find("svg") or []]
+    svg = plot.find("svg")
+    assert svg is not None
+    return [(path.get("class", ""), path.get("d", "")) for path in svg]
 
 
 def test_curves_share_axes_and_the_background_is_drawn_first() -> None:
