@@ -21,7 +21,7 @@ from edgekit.runtime.model import Model
 from edgekit.runtime.opening import Sources, open_inlets, split
 from edgekit.runtime.options import StreamOptions
 from edgekit.runtime.outlet import Outlets, SinkAccount
-from edgekit.runtime.sinks import check_pictures, kind_of
+from edgekit.runtime.sinks import check_pictures, kind_of, path_of
 from edgekit.runtime.statistics import Samples, Summary
 from edgekit.runtime.stream import Result, check_max_frames, results
 
@@ -172,7 +172,8 @@ def check_sinks(source: Sources, sinks: Sequence[str], *others: str | None) -> N
     """
     for uri in sinks:
         kind_of(uri)
-    named = (*(s for s in split(source) if isinstance(s, str | Path | int)), *sinks, *others)
+    sources = (s for s in split(source) if isinstance(s, str | Path | int))
+    named = (*sources, *map(path_of, sinks), *others)
     texts = [str(name) for name in named if name not in (None, "-")]
     places = [text if "://" in text else str(Path(text).resolve()) for text in texts]
     twice = next((place for place in places if places.count(place) > 1), None)

@@ -137,6 +137,55 @@ def test_a_killed_process_leaves_whole_lines_but_for_the_last(tmp_path):
     assert len(numbers) > 200
 
 
+def rotated(path, count, start=0):
+    sink = open_sink(f"{path}#rotate=1MB&keep=2")
+    for number in range(start, start + count):
+        sink.write(result(number, value="x" * 99_900))
+    sink.close()
+
+
+def numbers_in(path):
+    return [json.loads(line)["frame_id"] for line in path.read_text().splitlines()]
+
+
+def test_a_file_that_would_grow_too_large_is_put_aside(tmp_path):
+    path = tmp_path / "out.jsonl"
+    rotated(path, 35)
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == ["out.jsonl", "out.jsonl.1", "out.jsonl.2"]
+    files = [tmp_path / "out.jsonl.2", tmp_path / "out.jsonl.1", path]
+    assert all(file.stat().st_size <= 1_000_000 for file in files)
+    kept = [number for file in files for number in numbers_in(file)]
+    assert kept == list(range(35 - len(kept), 35))
+    assert len(kept) > 18
+
+
+def test_a_rotated_file_is_continued_and_a_cut_line_stays_alone(tmp_path):
+    path = tmp_path / "out.jsonl"
+    rotated(path, 2)
+    rotated(path, 1, start=2)
+    assert numbers_in(path) == [0, 1, 2]
+    path.write_text(path.read_text()[:-50])
+    rotated(path, 1, start=3)
+    *_, cut, last = path.read_text().splitlines()
+    assert json.loads(last)["frame_id"] == 3
+    assert not cut.endswith("}")
+
+
+def test_a_name_may_hold_the_sign_of_options(tmp_path):
+    sink = open_sink(f"{tmp_path}/door#2.jsonl")
+    sink.write(result())
+    sink.close()
+    assert numbers_in(tmp_path / "door#2.jsonl") == [0]
+
+
+@pytest.mark.parametrize("options", ["rotate=0MB", "rotate=5", "keep=3", "rotate=1MB&keep=0", "x"])
+def test_options_of_a_file_that_cannot_be_read(tmp_path, options):
+    with pytest.raises(UsageError, match="rotate=100MB"):
+        open_sink(f"{tmp_path}/out.jsonl#{options}")
+    assert not list(tmp_path.iterdir())
+
+
 FULL = """
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -40,8 +40,9 @@ def open_sink(uri: str, rate_hz: float | None = None) -> Sink:
     """Open a sink.
 
     Args:
-        uri: ``out.jsonl`` or ``-`` (JSON Lines), ``out.mp4`` (annotated video), ``folder/``
-            (annotated images), ``display://`` (window).
+        uri: ``out.jsonl`` or ``-`` (JSON Lines; ``out.jsonl#rotate=100MB&keep=5`` for weeks),
+            ``out.mp4`` (annotated video), ``folder/`` (annotated images), ``display://`` (window),
+            ``http://127.0.0.1:8080`` (live page).
         rate_hz: frame rate for videos.
 
     Raises:
@@ -50,7 +51,8 @@ def open_sink(uri: str, rate_hz: float | None = None) -> Sink:
     """
     kind = kind_of(uri)
     if "://" not in uri:
-        refuse_inside(Path(uri) / "picture" if kind == "images" else Path(uri))
+        path = Path(path_of(uri))
+        refuse_inside(path / "picture" if kind == "images" else path)
     sink: Sink = plugins.load("sink", kind).Sink(uri, rate_hz)
     return sink
 
@@ -70,10 +72,21 @@ def check_pictures(camera: Camera, sinks: Sequence[str]) -> None:
 def writes_at_once(uri: str) -> bool:
     """Whether the sink is faster than handing over to another thread, as lines in a file are."""
     kind = kind_of(uri)
-    path = Path(uri.removeprefix("jsonl://"))
+    path = Path(path_of(uri))
     if kind == "jsonl":
-        return uri != "-" and (path.is_file() or not path.exists())
+        return str(path) != "-" and (path.is_file() or not path.exists())
     return bool(getattr(plugins.load("sink", kind).Sink, "writes_at_once", False))
+
+
+def path_of(uri: str) -> str:
+    """Return the path that a sink's `uri` names, without its scheme and the options of a file.
+
+    >>> path_of("jsonl://out.jsonl#rotate=10MB")
+    'out.jsonl'
+    """
+    path = uri.removeprefix("jsonl://")
+    before, sign, _ = path.partition("#")
+    return before if sign and before.lower().endswith((".jsonl", ".ndjson")) else path
 
 
 def kind_of(uri: str) -> str:
@@ -86,8 +99,9 @@ def kind_of(uri: str) -> str:
             return "jsonl"
         if uri.endswith("/") or Path(uri).is_dir():
             return "images"
-        if Path(uri).suffix.lower() in _BY_SUFFIX:
-            return _BY_SUFFIX[Path(uri).suffix.lower()]
+        suffix = Path(path_of(uri)).suffix.lower()
+        if suffix in _BY_SUFFIX:
+            return _BY_SUFFIX[suffix]
     raise UsageError(
         f"`sink` {without_secrets(uri)!r} is not known; available: FILE.jsonl, - (standard "
         "output), FILE.mp4 .avi .mkv .mov, FOLDER/, "
