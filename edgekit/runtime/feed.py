@@ -274,6 +274,9 @@ class Threaded:
 
     def _publish(self, item: Frame | FrameDropped | None) -> None:
         with self._news:
+            if isinstance(item, Frame) and self._is_lazy and not self._is_wanted:
+                # The last one that was decoded unasked: nothing newer would take its place.
+                item = self._reader.ledger.drop(item.frame_id, "superseded")
             if isinstance(item, Frame):
                 if self._frames == self._waiting:
                     self._drop_oldest()
