@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as standard_json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from rich.table import Table
 from edgekit.atomic import write_file
 from edgekit.bundle import refuse_inside
 from edgekit.cli import printable
+from edgekit.errors import OutputError, UsageError
 
 _LEAST_PAUSE_S = 0.1
 
@@ -28,6 +29,36 @@ Json = Annotated[
     typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is standard output."),
 ]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder NAME.edgekit.")]
+
+
+def check_written(
+    written: Mapping[str, str | Path | None], read: Mapping[str, str | Path | None]
+) -> None:
+    """Raise now, not after the work, if a result would replace what was given, or has no place.
+
+    Args:
+        written: option -> the file it names; None and ``-`` are none.
+        read: option or argument -> what it names; of ``FILE.npz::X,Y`` the file.
+
+    Raises:
+        UsageError: two results have one place, or a result has that of what is read.
+        OutputError: a folder that is not there, is a bundle, or stands where the file is to be.
+    """
+    files = {name: Path(path) for name, path in written.items() if path not in (None, "-")}
+    taken = {
+        Path(str(path).partition("::")[0]).resolve(): name
+        for name, path in read.items()
+        if path is not None
+    }
+    for name, path in files.items():
+        other = taken.setdefault(path.resolve(), name)
+        if other != name:
+            raise UsageError(f"`{name}` and `{other}` are both {path}; choose another place")
+        if not path.parent.is_dir():
+            raise OutputError(f"cannot write {path}: its folder does not exist; make it first")
+        if path.is_dir():
+            raise OutputError(f"cannot write {path}: it is a folder; name a file")
+        refuse_inside(path)
 
 
 def print_json(result: Any, destination: str | None) -> None:

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from edgekit.cli._output import Json, note, print_json, print_table, progress
+from edgekit.cli._output import Json, check_written, note, print_json, print_table, progress
 from edgekit.converters.isolated import run_isolated
 from edgekit.converters.recipe import parse_list, parse_shape, read_recipe, recipe_of
-from edgekit.errors import CheckFailed, InputError, UsageError
+from edgekit.errors import CheckFailed, InputError
 
 
 def command(
@@ -126,8 +126,8 @@ def command(
         raise InputError(
             f"no such model: {model}; expected .keras, .h5, a SavedModel folder, .tflite or .onnx"
         )
-    if json is not None and json != "-" and Path(json).resolve() == output.resolve():
-        raise UsageError(f"`json` and `output` are both {output}")
+    read = {"output": output, "model": model, "data": data, "eval_data": eval_data}
+    check_written({"json": json}, {**read, "labels": labels, "recipe": recipe, "ranges": ranges})
     with progress() as on_progress:
         summary = run_isolated(
             "edgekit.converters.convert:convert_in_child",

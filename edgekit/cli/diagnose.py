@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekit.cli._output import BundlePath, Json, note, print_json, print_table, progress
+from edgekit.cli._output import (
+    BundlePath,
+    Json,
+    check_written,
+    note,
+    print_json,
+    print_table,
+    progress,
+)
 from edgekit.errors import CheckFailed, InputError
 
 _SHOWN = 8
@@ -27,6 +35,7 @@ def command(
     """Try other preprocessings on a labelled set, and name what is wrong with the declared one."""
     if model is not None and not model.exists():
         raise InputError(f"no such model: {model}")
+    check_written({"json": json}, {"data": data, "model": model})
     result = _diagnosis(bundle, data, model)
     found, declared = result["found"], result["declared"]
     print_table(

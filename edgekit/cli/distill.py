@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekit.cli._output import Json, note, print_json, print_table, progress
+from edgekit.cli._output import Json, check_written, note, print_json, print_table, progress
 from edgekit.converters.isolated import run_isolated
 from edgekit.errors import InputError, UsageError
 
@@ -122,8 +122,10 @@ def command(
     for model in (teacher, *(teachers or ())):
         if not model.exists():
             raise InputError(f"no such teacher: {model}; expected a model that convert reads")
-    if json is not None and json != "-" and Path(json).resolve() == output.resolve():
-        raise UsageError(f"`json` and `output` are both {output}")
+    learns = None if student is None or student.startswith("width=") else student
+    read = {"output": output, "student": learns, "data": data, "eval_data": eval_data}
+    named = {f"teacher {number}": path for number, path in enumerate(teachers or (), 2)}
+    check_written({"json": json}, {**read, "teacher": teacher, **named})
     with progress() as on_progress:
         summary = run_isolated(
             "edgekit.converters.distill.train:distill_in_child",

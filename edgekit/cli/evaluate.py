@@ -8,8 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekit.cli._output import BundlePath, Json, note, print_json, print_table, progress
-from edgekit.errors import InputError, OutputError, require
+from edgekit.cli._output import (
+    BundlePath,
+    Json,
+    check_written,
+    note,
+    print_json,
+    print_table,
+    progress,
+)
+from edgekit.errors import InputError, require
 
 
 def command(
@@ -28,17 +36,11 @@ def command(
     json: Json = None,
 ) -> None:
     """Measure a bundle on a labelled set, alone or against its source model or another bundle."""
-    from edgekit.bundle import refuse_inside
-
     if against is not None and not against.exists():
         raise InputError(f"no such model: {against}")
-    for path in (report, json):
-        if path not in (None, "-"):
-            refuse_inside(Path(path))
+    check_written({"report": report, "json": json}, {"data": data, "against": against})
     if report is not None:
         require("jinja2", "report")
-        if not report.parent.is_dir():
-            raise OutputError(f"cannot write {report}: its folder does not exist; make it first")
     words = {"data": data, "against": against, "backend": backend, "report": report}
     given = [part for name, word in words.items() if word for part in (f"--{name}", str(word))]
     reproduce = shlex.join(["edgekit", "evaluate", str(bundle), *given])

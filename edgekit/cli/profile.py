@@ -8,7 +8,15 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from edgekit.cli._output import BundlePath, Json, note, print_json, print_table, progress
+from edgekit.cli._output import (
+    BundlePath,
+    Json,
+    check_written,
+    note,
+    print_json,
+    print_table,
+    progress,
+)
 from edgekit.errors import UsageError
 
 
@@ -36,13 +44,11 @@ def command(
     """Measure latency: warm-up until steady, then percentiles, stages, CPU time and memory."""
     import cv2
 
-    from edgekit.bundle import read_bundle, refuse_inside
+    from edgekit.bundle import read_bundle
     from edgekit.profiling.latency import profile
 
     cv2.setNumThreads(1)
-    for path in (report, json):
-        if path not in (None, "-"):
-            refuse_inside(Path(path))
+    check_written({"report": report, "json": json}, {"source": source})
     opened = read_bundle(bundle)
     with progress() as on_progress:
         measured = profile(

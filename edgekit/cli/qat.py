@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekit.cli._output import Json, note, print_json, print_table, progress
+from edgekit.cli._output import Json, check_written, note, print_json, print_table, progress
 from edgekit.converters.isolated import run_isolated
-from edgekit.errors import InputError, UsageError
+from edgekit.errors import InputError
 
 
 def command(
@@ -59,8 +59,9 @@ def command(
     }
     if not model.exists():
         raise InputError(f"no such model: {model}; expected .keras or .h5")
-    if json is not None and json != "-" and Path(json).resolve() == output.resolve():
-        raise UsageError(f"`json` and `output` are both {output}")
+    check_written(
+        {"json": json}, {"output": output, "model": model, "data": data, "eval_data": eval_data}
+    )
     with progress() as on_progress:
         summary = run_isolated(
             "edgekit.converters.quantize.aware.train:train_in_child",

@@ -768,6 +768,37 @@ def test_one_file_does_not_serve_twice(told, line):
 
 
 @pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("evaluate good.edgekit --data good.npz --report good.npz", "`report` and `data`"),
+        ("evaluate good.edgekit --data good.npz::x,y --json good.npz", "`json` and `data`"),
+        ("evaluate good.edgekit --data no.npz --against text --report text", "and `against`"),
+        ("evaluate good.edgekit --data good.npz --report a --json ./a", "`json` and `report`"),
+        ("diagnose good.edgekit --data good.npz --json good.npz", "`json` and `data`"),
+        ("profile good.edgekit --runs 5 --report a --json a", "`json` and `report`"),
+        ("convert good.tflite -o x.edgekit --json good.tflite", "`json` and `model`"),
+        ("convert good.tflite -o x.edgekit --labels text --json text", "`json` and `labels`"),
+        ("qat text -o x.keras --data good.npz --json text", "`json` and `model`"),
+        ("distill text width=1 -o x.keras --data a --teacher text --json text", "`json` and `te"),
+    ],
+)
+def test_no_result_replaces_what_was_given(told, line, expected):
+    kept = {path: path.read_bytes() for path in map(Path, ("good.npz", "text", "good.tflite"))}
+    code, shown = told(line)
+    assert code == 2
+    assert expected in shown and "choose another place" in shown
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert not Path("a").exists()
+
+
+def test_a_place_for_json_that_is_none_is_told_before_the_work(told):
+    code, shown = told("evaluate good.edgekit --data no.npz --json no/x.json")
+    assert code == 3 and "no/x.json: its folder does not exist; make it first" in shown
+    code, shown = told("diagnose good.edgekit --data no.npz --json folder")
+    assert code == 3 and "cannot write folder: it is a folder; name a file" in shown
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "profile good.edgekit --runs 5 --report good.edgekit/report.html",
