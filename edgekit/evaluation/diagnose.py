@@ -185,7 +185,9 @@ def _untold(
     untestable: Sequence[Preprocess],
 ) -> tuple[str, ...]:
     untold = []
-    if len(resizes) < 2:
+    if declared.resize == "tile":
+        untold.append("resize and interpolation: a bundle on tiles is tried on tiles alone")
+    elif len(resizes) < 2:
         untold.append("resize and interpolation: these pictures come out the same with all of them")
     elif len({p.resize for p in resizes}) < 2:
         untold.append("resize: these pictures come out the same with all of them")

@@ -16,6 +16,7 @@ from edgekit.evaluation.metrics import metrics_for
 from edgekit.runtime.model import Model
 from edgekit.runtime.postprocess import NOT_SEEN, Postprocessor
 from edgekit.runtime.preprocess import Preprocessor
+from edgekit.runtime.tiles import Tiles
 from edgekit.specs import Postprocess, Preprocess, Task, TensorSpec, class_count
 
 OnTrial = Callable[[str, int, int], None]
@@ -103,7 +104,7 @@ class Bench:
         self._postprocess = postprocess
         self._on_trial = on_trial
         self._buffer: NDArray[Any] = np.empty(self.spec.shape, self.spec.dtype)
-        self._tools: dict[Preprocess, tuple[Preprocessor, Postprocessor]] = {}
+        self._tools: dict[Preprocess, tuple[Preprocessor, Postprocessor, Tiles | None]] = {}
         self._kept: dict[tuple[Preprocess, int], Any] = {}
         sample = data.read(0)
         if isinstance(sample, tuple) or sample.dtype != np.uint8:
@@ -220,10 +221,18 @@ class Bench:
                 Postprocessor(
                     self.task, self._postprocess, self._runner.outputs[0], (), preprocessor
                 ),
+                Tiles.of(self.task, preprocess, self._runner.inputs, self._runner.outputs),
             )
-        preprocessor, postprocessor = self._tools[preprocess]
-        preprocessor(self._frame(index), self._buffer)
-        return self._runner.predict([self._buffer])[0], postprocessor
+        preprocessor, postprocessor, tiles = self._tools[preprocess]
+
+        def infer(frame: NDArray[Any]) -> NDArray[Any]:
+            preprocessor(frame, self._buffer)
+            return self._runner.predict([self._buffer])[0]
+
+        frame = self._frame(index)
+        if tiles is None or tiles.is_one(frame):
+            return infer(frame), postprocessor
+        return tiles(frame, infer), postprocessor
 
     def _scores(self, preprocess: Preprocess, index: int) -> NDArray[np.float64]:
         """Return the probability of each class."""

@@ -11,6 +11,7 @@ from edgekit.bundle import Bundle, read_bundle
 from edgekit.data import load_data
 from edgekit.errors import DataError
 from edgekit.evaluation.diagnose import diagnose
+from edgekit.evaluation.evaluate import evaluate
 from edgekit.runtime.model import open_model
 from edgekit.specs import Preprocess
 
@@ -157,6 +158,23 @@ def test_a_segmentation_is_diagnosed_by_its_pixels(segmenter_bundle):
         wrong = diagnose(model, load_data((swapped, np.array([mask] * 40))))
     assert right.faults == ()
     assert [fault.axis for fault in wrong.faults] == ["color"]
+
+
+def test_a_bundle_on_tiles_is_tried_on_tiles(segmenter_bundle):
+    """Figures are those of `evaluate`, not those of the upper left tile spread over the frame."""
+    frame = np.zeros((24, 40, 3), np.uint8)
+    frame[12:, 20:, 0] = 220
+    mask = np.zeros((24, 40), np.uint8)
+    mask[12:, 20:] = 1
+    data = load_data((np.array([frame] * 8), np.array([mask] * 8)))
+    bundle = read_bundle(segmenter_bundle)
+    plain = msgspec.structs.replace(bundle.manifest.preprocess, resize="tile", overlap=0)
+    manifest = msgspec.structs.replace(bundle.manifest, preprocess=plain)
+    with open_model(Bundle(bundle.path, manifest, bundle.labels), check=False) as model:
+        found = diagnose(model, data)
+        assert found.declared.metric == pytest.approx(evaluate(model, data).metrics[found.metric])
+    assert found.declared.metric > 0.9
+    assert any("on tiles alone" in text for text in found.untold)
 
 
 @pytest.mark.parametrize(
