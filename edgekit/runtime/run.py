@@ -14,7 +14,7 @@ from types import FrameType
 import msgspec
 
 from edgekit.errors import DataError, UsageError
-from edgekit.runtime.camera import without_secrets
+from edgekit.runtime.camera import places_of, without_secrets
 from edgekit.runtime.events import Adapted, Event, FrameDropped, OnEvent
 from edgekit.runtime.inlets import Inlet, Inlets, Stop
 from edgekit.runtime.model import Model
@@ -172,15 +172,25 @@ def check_sinks(source: Sources, sinks: Sequence[str], *others: str | None) -> N
     """
     for uri in sinks:
         kind_of(uri)
-    sources = (s for s in split(source) if isinstance(s, str | Path | int))
-    named = (*sources, *map(path_of, sinks), *others)
-    texts = [str(name) for name in named if name not in (None, "-")]
-    places = [text if "://" in text else str(Path(text).resolve()) for text in texts]
-    twice = next((place for place in places if places.count(place) > 1), None)
+    inputs: set[str] = set()
+    for name in split(source):
+        if isinstance(name, str | Path | int):
+            inputs |= places_of(name)
+    outputs = [str(name) for name in (*map(path_of, sinks), *others) if name not in (None, "-")]
+    places = [_place(text) for text in outputs]
+    twice = next((place for place in places if places.count(place) > 1 or place in inputs), None)
     if twice is not None:
         raise UsageError(
             f"{without_secrets(twice)} is named twice among source and outputs; it would be lost"
         )
+
+
+def _place(output: str) -> str:
+    """Return where an output lies on the disk, however it is written; or its address."""
+    scheme, separator, rest = output.partition("://")
+    if separator and scheme not in ("images", "jsonl", "video"):
+        return output
+    return str(Path(rest if separator else output).resolve())
 
 
 class _Account:

@@ -757,11 +757,18 @@ def test_closed_standard_streams_do_no_harm(place, closed, option):
     "line",
     [
         "run good.edgekit --source in.avi --sink in.avi",
+        "run good.edgekit --source file://in.avi --sink in.avi",
+        "run good.edgekit --source file://./in.avi#rotate=180 --sink video://in.avi",
+        "run good.edgekit --source images://pictures --sink pictures/",
+        "run good.edgekit --source pictures/*.png --sink pictures/",
+        "run good.edgekit --source test://64x48 --sink jsonl://a.jsonl --sink a.jsonl",
         "run good.edgekit --source test://64x48 --sink a.jsonl --sink ./a.jsonl",
         "run good.edgekit --source test://64x48 --sink a.jsonl --json a.jsonl",
     ],
 )
 def test_one_file_does_not_serve_twice(told, line):
+    Path("pictures").mkdir()
+    Path("pictures/one.png").touch()
     code, shown = told(line)
     assert code == 2
     assert "is named twice among source and outputs" in shown

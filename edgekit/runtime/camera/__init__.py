@@ -6,10 +6,12 @@ Paths without a scheme go to `images`, `file`, `csv`, `npz` or `v4l2`.
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 import msgspec
 import numpy as np
@@ -144,6 +146,30 @@ def _kind(uri: str) -> str:
     if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
         return "images"
     return "images" if any(c in uri for c in "*?[") and not path.exists() else "file"
+
+
+def places_of(source: str | Path | int) -> set[str]:
+    """Return the files and folders that `source` reads; of what is no file its address.
+
+    Raises:
+        UsageError: options that it does not have.
+    """
+    from edgekit.runtime.camera._options import read_options, take_rotation
+
+    address = str(source)
+    if address == STANDARD_INPUT:
+        return set()
+    scheme, separator, rest = address.partition("://")
+    if separator and scheme not in ("file", "images"):
+        return {address}
+    if separator:
+        address, _ = read_options(take_rotation(rest, "#")[0], "#", {})
+        address = unquote(address) if scheme == "file" else address
+    path = Path(address)
+    if glob.has_magic(address) and not path.exists():
+        found = (Path(name) for name in glob.glob(address, recursive=True))  # noqa: PTH207
+        return {str(file.parent.resolve()) for file in found}
+    return {str((path if path.exists() else Path(address.partition("::")[0])).resolve())}
 
 
 def without_secrets(uri: str) -> str:
