@@ -300,8 +300,11 @@ class Threaded:
         with self._news:
             self._items.append(item)
             # While nobody asks, memory must not grow: the ledger has counted what is forgotten.
-            if len(self._items) > _MOST_EVENTS and isinstance(self._items[0], FrameDropped):
-                self._items.popleft()
+            if len(self._items) > _MOST_EVENTS:
+                drops = (i for i, x in enumerate(self._items) if isinstance(x, FrameDropped))
+                oldest = next(drops, None)
+                if oldest is not None:
+                    del self._items[oldest]
             self._news.notify_all()
 
     def _note_arrival(self, frame_id: int) -> None:

@@ -165,6 +165,20 @@ def test_no_frame_is_lost_from_the_ledger_when_the_consumer_is_slow():
     assert len(dropped) > 50
 
 
+def test_while_nobody_asks_drops_behind_another_event_are_forgotten_too(monkeypatch):
+    monkeypatch.setattr("edgekit.runtime.feed._MOST_EVENTS", 8)
+    feed = latest(Scripted([0, 60, *[0] * 40], rate_hz=100))
+    while feed.inner.health != "ended":
+        time.sleep(0.005)
+    told = []
+    while (item := feed.next()) is not None:
+        told.append(item)
+    assert len(told) <= 8
+    assert any(isinstance(item, Gap) for item in told)
+    assert told[-1].frame_id == 41
+    assert feed.dropped() == 41
+
+
 def test_closing_tells_the_frame_in_hand():
     hold = threading.Event()
     feed = latest(Scripted([0, hold]))
