@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from numpy.typing import NDArray
@@ -115,6 +115,21 @@ def results(
     max_frames: int | None = None,
 ) -> Generator[Result, None, None]:
     """Like `stream`, of sources that are open and that it closes."""
+    stream = _results(inlets, model, options, on_event, max_frames)
+    # Of a generator that has not begun nothing is run when it is closed: the sources' threads
+    # would go on for ever.
+    next(stream)
+    return cast("Generator[Result, None, None]", stream)
+
+
+def _results(
+    inlets: Inlets,
+    model: Model | Callable[[Any], Any],
+    options: StreamOptions,
+    on_event: OnEvent | None,
+    max_frames: int | None,
+) -> Generator[Result | None, None, None]:
+    """Yield None once it is ready, then the results."""
     states = model.states if isinstance(model, Model) else None
     if states is not None:
         states.clear()
@@ -128,6 +143,7 @@ def results(
     work = _Work(model, options, inlets.clock)
     done = 0
     try:
+        yield None
         while max_frames is None or done < max_frames:
             found = inlets.next()
             if found is None:

@@ -137,6 +137,19 @@ def test_leaving_early_releases_camera_and_thread(policy):
         next(results)
 
 
+@pytest.mark.parametrize("end", [lambda results: results.close(), lambda results: None])
+def test_a_stream_that_is_never_read_releases_camera_and_thread(end):
+    threads = set(threading.enumerate())
+    results = edgekit.stream("test://64x48@100", np.mean)
+    started = set(threading.enumerate()) - threads
+    assert started
+    end(results)
+    del results
+    for thread in started:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
 @pytest.mark.parametrize("policy", ["every", "latest"])
 @pytest.mark.parametrize("error", [RuntimeError("camera bug"), DataError("torn")])
 def test_an_error_in_the_source_reaches_the_caller_after_the_frames_before(policy, error):
