@@ -70,6 +70,12 @@ class Outlet:
         if tell is not None and self.failure is None:
             tell(event)
 
+    def begin(self, sources: Sequence[str]) -> None:
+        """Tell the sink the sources in their order, where it wants to know."""
+        tell = getattr(self._sink, "begin", None)
+        if tell is not None:
+            tell(sources)
+
     def close(self) -> None:
         """Close the sink: what it took is complete afterwards."""
         sink, self._sink = self._sink, None
@@ -226,6 +232,7 @@ class Outlets:
         tell: OnEvent,
         clock: Clock = SYSTEM,
         open_one: Callable[[str, float | None], Sink] = open_sink,
+        sources: Sequence[str] = (),
     ) -> None:
         self._lossless = lossless
         self._tell = tell
@@ -235,6 +242,7 @@ class Outlets:
         try:
             for uri in uris:
                 self._all.append(self._opened(uri, rate_hz, stop, open_one))
+                self._all[-1].begin(sources)
         except BaseException:
             self.close()
             raise

@@ -113,7 +113,13 @@ def run(
         for inlet in inlets.inlets:
             check_pictures(inlet.camera, sinks)
         outlets = Outlets(
-            sinks, rate_hz, lossless=not is_live, stop=stop, tell=account.event, clock=clock
+            sinks,
+            rate_hz,
+            lossless=not is_live,
+            stop=stop,
+            tell=account.event,
+            clock=clock,
+            sources=[inlet.name for inlet in inlets.inlets],
         )
         stack.callback(outlets.close)
         account.tell_sinks = outlets.event

@@ -24,6 +24,8 @@ _BY_SUFFIX = {
 class Sink(Protocol):
     """Takes results in order; opening it is making it.
 
+    It may have ``begin(sources)``, which is told the names of the run's sources, in their order.
+
     One that draws on pictures has ``needs_pictures = True``. One that takes microseconds has
     ``writes_at_once = True``: it is written to in the model's thread, without a queue, and may have
     ``event(event)``, which is called for each event of the run.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgekit.errors import require
 from edgekit.runtime.events import Event
 from edgekit.runtime.stream import Result
@@ -26,6 +28,10 @@ class Sink:
         self._board = Board()
         self._server = Server(make_app(self._board, gate, Telemetry()), place)
         self.port = self._server.port
+
+    def begin(self, sources: Sequence[str]) -> None:
+        """Take the sources' names: the first one's pictures are ``/picture/0``."""
+        self._board.begin(sources)
 
     def write(self, result: Result) -> None:
         self._board.result(result)

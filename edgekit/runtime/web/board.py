@@ -6,10 +6,17 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgekit.runtime.events import Event, FrameDropped, SourceBack, SourceLost
+from edgekit.runtime.events import (
+    Event,
+    FrameDropped,
+    SinkLost,
+    SourceBack,
+    SourceFailed,
+    SourceLost,
+)
 from edgekit.runtime.overlay import History
 from edgekit.runtime.stream import Result
 
@@ -133,18 +140,26 @@ class Board:
         self._channels: dict[str, Channel] = {}
         self._started_ns = clock_ns()
 
+    def begin(self, sources: Sequence[str]) -> None:
+        """Take the names of all sources, in their order: also one that gives nothing counts."""
+        with self._lock:
+            for name in sources:
+                self._channel(name)
+
     def result(self, result: Result) -> None:
         """Take a result: some microseconds, whoever is looking."""
         with self._lock:
             self._channel(_source_of(result)).add(result, self._clock_ns())
 
     def event(self, event: Event) -> None:
-        """Take what else happens."""
+        """Take what else happens to a source."""
+        if isinstance(event, SinkLost):
+            return
         with self._lock:
             channel = self._channel(_source_of(event))
             if isinstance(event, FrameDropped):
                 channel.dropped[event.reason] += 1
-            elif isinstance(event, SourceLost):
+            elif isinstance(event, SourceLost | SourceFailed):
                 channel.lost = event.detail
             elif isinstance(event, SourceBack):
                 channel.lost = ""

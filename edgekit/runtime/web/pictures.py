@@ -44,12 +44,16 @@ class Pictures:
 
     async def after(self, frame_id: int | None) -> Picture:
         """Return the newest picture as soon as it is another one than that of `frame_id`."""
-        if self._maker is None or self._maker.done():
-            self._maker = asyncio.create_task(self._make())
-        while self._newest is None or self._newest.frame_id == frame_id:
+        while True:
+            # Again after each wait: it may have ended just before this viewer was counted.
+            if self._maker is None or self._maker.done():
+                self._maker = asyncio.create_task(self._make())
+            if self._newest is not None and self._newest.frame_id != frame_id:
+                break
+            maker = self._maker
             await self._news.wait()
-            if self._maker.done():
-                self._maker.result()  # what is wrong with a frame must not wait for ever
+            if maker.done():
+                maker.result()  # what is wrong with a frame must not wait for ever
         return self._newest
 
     async def _make(self) -> None:

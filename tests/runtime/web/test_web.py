@@ -1,5 +1,6 @@
 """The live page: who may look, what it shows, and that nobody who looks can stop the pipeline."""
 
+import asyncio
 import http.client
 import json
 import re
@@ -7,16 +8,18 @@ import socket
 import threading
 import time
 
+import msgspec
 import numpy as np
 import pytest
 
 from edgekit.errors import OutputError, UsageError
-from edgekit.runtime.events import FrameDropped, SourceBack, SourceLost
+from edgekit.runtime.events import FrameDropped, SinkLost, SourceBack, SourceFailed, SourceLost
 from edgekit.runtime.overlay import History
 from edgekit.runtime.stream import Result
 from edgekit.runtime.web.access import Gate, Place
 from edgekit.runtime.web.board import BOUNDS_MS, Board, Histogram
 from edgekit.runtime.web.metrics import exposition
+from edgekit.runtime.web.pictures import Pictures
 
 TOKEN = "a token of some length"  # noqa: S105
 FRAME = np.full((48, 64, 3), 90, np.uint8)
@@ -178,6 +181,40 @@ def test_it_counts_what_came_and_what_was_dropped(sink):
     assert (answer.status, text) == (503, "source: lost\n")
     page.event(SourceBack(0, 10.0))
     assert ask(page, "/healthz")[0].status == 200
+
+
+def test_all_sources_count_in_their_order_and_a_sink_is_none():
+    board = Board()
+    board.begin(["door", "yard"])
+    board.result(msgspec.structs.replace(result(), source="yard"))
+    board.event(SinkLost(0, "a.mp4", "disk full"))
+    assert [(s["source"], s["health"]) for s in board.status()["sources"]] == [
+        ("door", "starting"),
+        ("yard", "live"),
+    ]
+    assert not board.status()["healthy"]
+    assert board.newest(0) is None
+    board.result(msgspec.structs.replace(result(), source="door"))
+    assert board.status()["healthy"]
+    board.event(SourceFailed(0, "damaged", "yard"))
+    assert board.status()["sources"][1]["health"] == "lost"
+
+
+def test_a_viewer_who_comes_when_the_last_one_is_forgotten_gets_pictures(monkeypatch):
+    board = Board()
+    board.result(result())
+    monkeypatch.setattr("edgekit.runtime.web.pictures.RATE_HZ", 100.0)
+
+    async def look():
+        pictures = Pictures(board, 0)
+        first = await pictures.after(None)
+        # This one waits for the next picture while the maker, who has seen no viewer, ends.
+        second = asyncio.create_task(pictures.after(first.frame_id))
+        await asyncio.wait([pictures._maker])
+        board.result(result(1))
+        return (await asyncio.wait_for(second, 10)).frame_id
+
+    assert asyncio.run(look()) in (0, 1)
 
 
 def test_health_and_rate_follow_the_clock():
