@@ -67,6 +67,17 @@ def test_a_run_into_every_sink_and_its_account(model, tmp_path):
     assert len(list((tmp_path / "pictures").iterdir())) == 10
 
 
+def test_pictures_of_several_sources_do_not_take_each_others_names(model, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            cv2.imwrite(str(tmp_path / name / f"{number}.png"), RED)
+    summary = run(model, [str(tmp_path / "a"), str(tmp_path / "b")], [f"{tmp_path}/out/"])
+    names = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert names == [f"{source}-00000{frame}.jpg" for source in (0, 1) for frame in range(3)]
+    assert summary.sinks[0].written == 6
+
+
 def test_without_sinks_there_is_no_sink_stage(model):
     assert set(run(model, [RED]).stages_ms) == STAGES
 
