@@ -133,7 +133,9 @@ class QueuedOutlet(Outlet):
         self._thread = self._clock.start(lambda: self._work(make), "edgekit-sink")
         with self._news:
             while self._sink is None and self.failure is None:
-                self._news.wait(1.0)
+                if self._stop.is_asked:  # a pipe without a reader is opened for ever
+                    raise KeyboardInterrupt
+                self._news.wait(0.1)
         if self.failure is not None:
             raise self.failure
 

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import cv2
@@ -191,6 +192,15 @@ def test_a_signal_lets_the_result_in_hand_be_written(model, tmp_path):
     path = tmp_path / "out.jsonl"
     summary = run(model, "test://64x48", [str(path)], on_result=signal_at_third)
     assert len(lines(path)) == summary.frames == summary.captured == 4
+
+
+def test_a_signal_ends_the_wait_for_a_pipes_reader(model, tmp_path):
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(KeyboardInterrupt):
+        run(model, "test://64x48", [str(pipe)])
+    os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))  # lets the thread that opens it go
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
