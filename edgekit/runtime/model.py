@@ -27,6 +27,7 @@ from edgekit.targets import read_target, target_names
 
 Frame = NDArray[Any] | tuple[NDArray[Any], ...]
 
+_MOST_THREADS = 1024
 # For bundles of no target; the last of a list is taken where none says that it can run.
 _BACKENDS = {"litert": ("litert",), "onnx": ("tensorrt", "onnxruntime")}
 
@@ -258,6 +259,8 @@ def open_model(
     bundle = path if isinstance(path, Bundle) else read_bundle(path)
     if threads is not None and threads < 1:
         raise UsageError(f"`threads` must be at least 1; got {threads}")
+    if threads is not None and threads > _MOST_THREADS:  # LiteRT crashes where the system has none
+        raise UsageError(f"`threads` must be at most {_MOST_THREADS}; got {threads}")
     format_ = bundle.manifest.format
     name = backend or _default_backend(format_, bundle.manifest.target)
     module = plugins.load("backend", name)

@@ -12,6 +12,7 @@ from edgekit.runtime.camera import Timeouts
 
 POLICIES: tuple[str, ...] = ("every", "latest", "bounded:N")
 Late = Literal["mark", "drop"]
+_LEAST_RATE_HZ = 1.1e-5
 _MOST_WAITING = 1024
 
 Region = tuple[int, int, int, int]
@@ -51,6 +52,11 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
         for name, value in (("max_rate", self.max_rate_hz), ("max_age", self.max_age_ms)):
             if value is not None and not 0 < value < float("inf"):
                 raise UsageError(f"`{name}` must be above 0; got {value:g}")
+        if self.max_rate_hz is not None and self.max_rate_hz < _LEAST_RATE_HZ:
+            raise UsageError(
+                f"`max_rate` must be at least {_LEAST_RATE_HZ:g} frames a second (one a day); "
+                f"got {self.max_rate_hz:g}"
+            )
         if self.roi is not None and (min(self.roi[:2]) < 0 or min(self.roi[2:]) < 1):
             raise UsageError(
                 f"`roi` must be X,Y,WIDTH,HEIGHT in pixels of the frame, like 100,50,640,480; "

@@ -134,6 +134,7 @@ def test_threads_are_those_asked_for_and_change_no_result(classifier_bundle, thr
     [
         ({"backend": "litertt"}, "`backend` must be one of .*litert.*; got 'litertt'"),
         ({"threads": 0}, "`threads` must be at least 1; got 0"),
+        ({"threads": 100_000}, "`threads` must be at most 1024; got 100000"),
         ({"threads": -2}, "at least 1; got -2"),
     ],
 )

@@ -93,8 +93,10 @@ def path_of(uri: str) -> str:
 
 def kind_of(uri: str) -> str:
     """Return the name of the sink that `uri` asks for, or raise `UsageError`."""
-    scheme, separator, _ = uri.partition("://")
+    scheme, separator, place = uri.partition("://")
     if separator and scheme in plugins.names("sink"):
+        if not place and scheme in ("images", "jsonl", "video"):
+            raise UsageError(f"`sink` {uri!r} names no place; write one behind it: {uri}out")
         return scheme
     if uri and not separator:
         if uri == "-":
