@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgekit.cli._output import BundlePath, Json, note, print_json, print_table, progress
-from edgekit.errors import OutputError, UsageError
+from edgekit.errors import DataError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from edgekit.runtime.events import Event
@@ -119,6 +119,9 @@ def command(
     failed = [f"{sink.sink}: {sink.error}" for sink in summary.sinks if sink.error]
     if failed:
         raise OutputError(f"not all results were kept: {'; '.join(failed)}")
+    failed = [source.error for source in summary.sources if source.error]
+    if failed:
+        raise DataError(f"not all sources were read to their end: {'; '.join(failed)}")
 
 
 def _tell(event: Event) -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from edgekit.errors import DataError, UsageError
 from edgekit.runtime.camera import places_of, without_secrets
-from edgekit.runtime.events import Adapted, Event, FrameDropped, OnEvent
+from edgekit.runtime.events import Adapted, Event, FrameDropped, OnEvent, SourceFailed
 from edgekit.runtime.inlets import Inlet, Inlets, Stop
 from edgekit.runtime.model import Model
 from edgekit.runtime.opening import Sources, open_inlets, split
@@ -29,7 +29,10 @@ _DEFAULT = StreamOptions()
 
 
 class SourceAccount(msgspec.Struct, frozen=True):
-    """What became of one source's frames: captured = delivered + dropped, by reason."""
+    """What became of one source's frames: captured = delivered + dropped, by reason.
+
+    `error` says why it ended before its end, or is None.
+    """
 
     source: str
     captured: int
@@ -37,6 +40,7 @@ class SourceAccount(msgspec.Struct, frozen=True):
     late: int
     dropped: dict[str, int]
     age_ms: Summary | None
+    error: str | None
 
 
 class RunSummary(msgspec.Struct, frozen=True):
@@ -210,6 +214,7 @@ class _Account:
         self._ages_ms = Samples()
         self._stages_ms: dict[str, Samples] = defaultdict(Samples)
         self._late: Counter[str] = Counter()
+        self._failed: dict[str, str] = {}
         self._ages_of: dict[str, Samples] = defaultdict(Samples)
 
     @property
@@ -221,6 +226,8 @@ class _Account:
             self._last_drop = event.detail or self._last_drop
         elif isinstance(event, Adapted):
             self._adapted.append(event.detail)
+        elif isinstance(event, SourceFailed):
+            self._failed[event.source] = event.detail
         self.tell_sinks(event)
         if self._on_event is not None:
             self._on_event(event)
@@ -276,5 +283,11 @@ class _Account:
         totals, name = inlet.ledger.totals(), inlet.name
         ages_ms = self._ages_of[name].summary() if name in self._ages_of else None
         return SourceAccount(
-            name, totals.captured, totals.delivered, self._late[name], totals.dropped, ages_ms
+            source=name,
+            captured=totals.captured,
+            delivered=totals.delivered,
+            late=self._late[name],
+            dropped=totals.dropped,
+            age_ms=ages_ms,
+            error=self._failed.get(name),
         )

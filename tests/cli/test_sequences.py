@@ -45,6 +45,20 @@ def test_a_pipe_of_steps_into_lines_of_results(echo):
     assert "standard input" in done.stderr
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_damaged_recording_of_several_is_no_success(echo, tmp_path, monkeypatch, capsys, order):
+    monkeypatch.chdir(tmp_path)
+    steps = "".join(f"{i},{-i}\n" for i in range(6))
+    Path("good.csv").write_text(steps)
+    Path("bad.csv").write_text(f"{steps}1,2,3\n")
+    sources = [f"--source={name}" for name in ("good.csv", "bad.csv")[::order]]
+    assert main(["run", str(echo), *sources, "--json", "run.json"]) == 2
+    assert "not all sources were read to their end: bad.csv, line 7" in capsys.readouterr().err
+    errors = {s["source"]: s["error"] for s in json.loads(Path("run.json").read_text())["sources"]}
+    assert errors["good.csv"] is None
+    assert "line 7 has 3 columns" in errors["bad.csv"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_on_a_pipe_that_fell_silent(echo, tmp_path, number):
     summary = tmp_path / "run.json"
