@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -109,10 +109,13 @@ class _Page:
     async def log_in(self, request: Request) -> Response:
         """Take the token from the form and give the session's cookie for it."""
         body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > _MOST_FORM_BYTES:
-                return Response("too much for a token\n", 413)
+        try:
+            async for part in request.stream():
+                body += part
+                if len(body) > _MOST_FORM_BYTES:
+                    return Response("too much for a token\n", 413)
+        except ClientDisconnect:  # anybody can do that; it is no news for the log
+            return Response(status_code=400)
         given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
         if not self._gate.knows_token(given.strip()):
             return _file_response("login.html", "text/html; charset=utf-8", 401)

@@ -17,9 +17,9 @@ _GOODBYE_S = 2.0
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a line of uvicorn's says more than that a stream was ended with the run."""
+    """Whether a line of uvicorn's tells more than a stream's end or a stranger's bad request."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, asyncio.CancelledError)
+    return record.levelno > logging.WARNING and not isinstance(error, asyncio.CancelledError)
 
 
 logging.getLogger("uvicorn.error").addFilter(_is_news)
@@ -54,6 +54,7 @@ class Server:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,

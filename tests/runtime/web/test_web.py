@@ -64,6 +64,20 @@ def status(page, **headers):
     return json.loads(ask(page, "/status.json", **headers)[1])
 
 
+def test_strangers_write_nothing_into_the_log(sink, caplog):
+    page = sink(TOKEN)
+    upgrade = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    form = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\ntoken="
+    for sent, is_answered in ((b"\x00nonsense\r\n\r\n", True), (upgrade, True), (form, False)):
+        with socket.create_connection(("127.0.0.1", page.port), timeout=30) as connection:
+            connection.sendall(sent)
+            if is_answered:
+                assert connection.recv(100).startswith(b"HTTP/1.1 4")
+    assert ask(page, "/healthz")[0].status == 401
+    page.close()
+    assert not caplog.records
+
+
 # Where it may be served.
 
 
