@@ -60,7 +60,9 @@ class Ahead:
 
     def close(self) -> list[OfSource]:
         left = [] if self._thread is None else self._thread.close()
-        return left + ([] if self._thread is not None else self._in_turn.close())
+        # A thread that is being left leaves the camera open.
+        is_ours = self._thread is None or (self._is_stopping and self._thread.is_over())
+        return left + (self._in_turn.close() if is_ours else [])
 
     def _feed(self) -> Feed:
         return self._in_turn if self._thread is None else self._thread

@@ -183,10 +183,14 @@ class Threaded:
             self._news.notify_all()
             return True
 
+    def is_over(self) -> bool:
+        """Whether the thread touches the camera no more."""
+        return not self._thread.is_alive()
+
     def stop(self) -> None:
         """End the thread, which then closes the camera."""
         with self._news:
-            if self._is_closing:
+            if self._is_closing and not self._is_left:
                 return
             self._is_closing = True
             self._news.notify_all()

@@ -58,9 +58,10 @@ def test_a_file_may_end_anywhere(clock, read_s, frames):
     assert clock.alive() == []
 
 
-@pytest.mark.parametrize("most", [1, 21, 23, 42, 44, 60])
-def test_a_run_may_end_anywhere(clock, most):
-    run = staged(clock, 0.02, 0.03).run(frames=most)
+@pytest.mark.parametrize("read_s", [0.02, 0.0002])
+@pytest.mark.parametrize("most", [1, 21, 23, 42, 43, 44, 60])
+def test_a_run_may_end_anywhere(clock, read_s, most):
+    run = staged(clock, read_s, 0.03).run(frames=most)
     assert len(run.results) == most
     assert {e.reason for e in run.drops()} <= {"interrupted"}
     assert len(run.drops()) <= 3
