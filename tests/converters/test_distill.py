@@ -335,6 +335,12 @@ def two_inputs():
     return keras.Model(given, layers.Dense(4)(layers.Add()(given)))
 
 
+def without_numbers():
+    model = dense()
+    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+    return model
+
+
 @pytest.mark.parametrize(
     ("teacher", "student", "settings", "error", "message"),
     [
@@ -363,6 +369,8 @@ def two_inputs():
         (dense(), dense(), {"freeze": "*"}, UsageError, "is every layer"),
         (dense(), dense(), {"freeze_epochs": 9}, UsageError, "must be in 1..2; got 9"),
         (dense(), dense(), {"task": "guess"}, UsageError, "`task` must be one of"),
+        (without_numbers(), dense(), {}, ModelError, "teacher .* answers with NaN or infinity"),
+        (dense(), without_numbers(), {}, ModelError, "the model.s loss is NaN before training"),
         (dense(), dense(), {"out": "out.h5"}, UsageError, "must be NAME.keras"),
     ],
 )

@@ -84,10 +84,21 @@ class Teacher:
         )
 
     def answer(self, inputs: Array) -> list[Array]:
-        """Return the output and the features for a batch of inputs."""
+        """Return the output and the features for a batch of inputs.
+
+        Raises:
+            ModelError: they are no finite numbers, so nothing can be learned from them.
+        """
         if self._call is not None:
-            return [np.asarray(tensor) for tensor in self._call(inputs)]
-        return [np.concatenate([self.source.predict([one[None]])[0] for one in inputs])]
+            answers = [np.asarray(tensor) for tensor in self._call(inputs)]
+        else:
+            answers = [np.concatenate([self.source.predict([one[None]])[0] for one in inputs])]
+        if not all(np.isfinite(answer).all() for answer in answers):
+            raise ModelError(
+                f"teacher {self.name} answers with NaN or infinity; look at its weights and at "
+                "its preprocess"
+            )
+        return answers
 
 
 def feature_of(model: Any, layer: str, what: str) -> Any:

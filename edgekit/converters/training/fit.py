@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgekit.atomic import output_errors
 from edgekit.converters.isolated import Progress
 from edgekit.data import Dataset, load_data
-from edgekit.errors import DataError, UsageError, require
+from edgekit.errors import DataError, ModelError, UsageError, require
 from edgekit.specs import Preprocess
 
 
@@ -180,10 +180,18 @@ def fit_best(
         stages: in turn, each from the best state of the last.
         patience: epochs without a smaller loss after which a stage ends.
         on_progress: called with (phase, done, total).
+
+    Raises:
+        ModelError: the model's loss is NaN before training.
     """
     keras: Any = require("keras", "convert")
     stages[0].begin()
     losses = [float(model.evaluate(checked, verbose=0, return_dict=True)["loss"])]
+    if np.isnan(losses[0]):
+        raise ModelError(
+            "the model's loss is NaN before training, which no training mends; look at "
+            "its weights and at its preprocess"
+        )
     kept = model.get_weights()
     for stage in stages:
         if stage is not stages[0]:
