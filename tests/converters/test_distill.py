@@ -368,6 +368,8 @@ def without_numbers():
         (dense(), dense(), {"freeze": "stem"}, UsageError, "'stem' is no layer; there are hidden"),
         (dense(), dense(), {"freeze": "*"}, UsageError, "is every layer"),
         (dense(), dense(), {"freeze_epochs": 9}, UsageError, "must be in 1..2; got 9"),
+        (dense(), dense(), {"scheme": "tensorrt"}, UsageError, "need `qat`"),
+        (dense(), dense(), {"freeze_after": 2}, UsageError, "need `qat`"),
         (dense(), dense(), {"task": "guess"}, UsageError, "`task` must be one of"),
         (without_numbers(), dense(), {}, ModelError, "teacher .* answers with NaN or infinity"),
         (dense(), without_numbers(), {}, ModelError, "the model.s loss is NaN before training"),

@@ -41,6 +41,8 @@ class Distillation(Fit, frozen=True, kw_only=True):
         """Raise `UsageError` for a setting that cannot be."""
         super().check()
         check_aware(self.scheme, self.freeze_after)
+        if not self.qat and (self.scheme != "litert" or self.freeze_after is not None):
+            raise UsageError("`scheme` and `freeze_after` need `qat`")
         check_augment(self.augment)
         if self.task is not None:
             expect_one_of("task", self.task, get_args(Task))
