@@ -134,6 +134,7 @@ class QueuedOutlet(Outlet):
         with self._news:
             while self._sink is None and self.failure is None:
                 if self._stop.is_asked:  # a pipe without a reader is opened for ever
+                    self._is_closing = True  # if it is opened after all, its thread closes it
                     raise KeyboardInterrupt
                 self._news.wait(0.1)
         if self.failure is not None:

@@ -197,10 +197,21 @@ def test_a_signal_lets_the_result_in_hand_be_written(model, tmp_path):
 def test_a_signal_ends_the_wait_for_a_pipes_reader(model, tmp_path):
     pipe = tmp_path / "pipe.jsonl"
     os.mkfifo(pipe)
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    before = signal.getsignal(signal.SIGTERM)
+
+    def signal_once_it_is_heard():
+        while signal.getsignal(signal.SIGTERM) is before:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=signal_once_it_is_heard).start()
     with pytest.raises(KeyboardInterrupt):
         run(model, "test://64x48", [str(pipe)])
-    os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))  # lets the thread that opens it go
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # lets the thread that opens it go
+    for thread in threading.enumerate():
+        if thread.name == "edgekit-sink":
+            thread.join()
+    os.close(reader)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -172,6 +172,19 @@ def test_a_rotated_file_is_continued_and_a_cut_line_stays_alone(tmp_path):
     assert not cut.endswith("}")
 
 
+def test_a_pipe_is_written_to_and_cannot_be_rotated(tmp_path):
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match="only a file can be rotated"):
+        open_sink(f"{pipe}#rotate=1MB")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    sink = open_sink(str(pipe))
+    sink.write(result())
+    sink.close()
+    assert json.loads(os.read(reader, 65536))["frame_id"] == 0
+    os.close(reader)
+
+
 def test_a_name_may_hold_the_sign_of_options(tmp_path):
     sink = open_sink(f"{tmp_path}/door#2.jsonl")
     sink.write(result())

@@ -94,8 +94,8 @@ def test_what_was_captured_after_the_last_result_is_told_at_the_end():
     drops.sort(key=lambda drop: drop.frame_id)
     last = drops[-1].frame_id
     assert [e.frame_id for e in drops] == [n for n in range(last + 1) if n != result.frame_id]
-    # Two may be in hand: the one that waits, and the one that is being read.
-    assert {e.reason for e in drops[:-2]} == {"superseded"}
+    # How many are in hand at the end is a matter of threads; the last one always is.
+    assert {e.reason for e in drops} == {"superseded", "interrupted"}
     assert drops[-1].reason == "interrupted"
 
 

@@ -50,7 +50,7 @@ class Sink:
 
     def _open(self) -> None:
         self._file = Path(self._path).open("ab", buffering=0)  # noqa: SIM115
-        self._size = self._file.tell()
+        self._size = 0 if self._most_bytes is None else self._file.tell()
 
     def _end_cut_line(self) -> None:
         """Put what follows a line that a kill cut onto a line of its own."""
@@ -106,7 +106,8 @@ class Sink:
 def _rotation(options: str, path: str) -> tuple[int, int]:
     """Return the most bytes of a file, and how many older ones are kept."""
     found = re.fullmatch(_OPTIONS, options)
-    if found is None or path == "-":
+    is_file = path != "-" and (Path(path).is_file() or not Path(path).exists())
+    if found is None or not is_file:
         raise UsageError(
             f"`sink` {path} takes #rotate=100MB or #rotate=100MB&keep=5, and only a file can be "
             f"rotated; got #{options}"
