@@ -86,7 +86,7 @@ def command(
         write(profile_report(measured), report)
     result: dict[str, Any] = msgspec.to_builtins(measured)
     for entry in result["profiles"]:
-        del entry["samples_ms"]
+        del entry["samples_ms"], entry["starts_s"]
     print_json(result, json)
 
 

@@ -9,16 +9,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.runtime.statistics import Interval
+
 CONFIDENCE = 0.95
 _NORMAL = NormalDist()
 _TAIL = _NORMAL.inv_cdf((1 - CONFIDENCE) / 2)
-
-
-class Interval(msgspec.Struct, frozen=True):
-    """Both ends of an interval of 95 % confidence."""
-
-    low: float
-    high: float
 
 
 class Estimate(msgspec.Struct, frozen=True):

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from edgekit.bundle import Parity
 from edgekit.evaluation.changed import MOST_LISTED, Changed, ChangedSamples
-from edgekit.evaluation.intervals import Estimate, Interval, SignTest, estimates, sign_test
+from edgekit.evaluation.intervals import Estimate, SignTest, estimates, sign_test
 from edgekit.evaluation.metrics import Metrics
 from edgekit.evaluation.metrics.classification import CALIBRATION_BINS, Classification
 from edgekit.evaluation.metrics.segmentation import Segmentation
 from edgekit.evaluation.metrics.sums import Measured
 from edgekit.runtime.postprocess import ClassScore
+from edgekit.runtime.statistics import Interval
 from edgekit.specs import Task
 
 SOURCE, DIFFERENCE = "source_", "difference_"

@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from edgekit.bundle import Bundle, read_bundle
 from edgekit.errors import UsageError
 from edgekit.profiling.environment import environment
-from edgekit.runtime.camera import Source
+from edgekit.profiling.results import Block, LatencyProfile, Profile
+from edgekit.runtime.camera import Source, without_secrets
 from edgekit.runtime.model import Frame, Model, open_model
 from edgekit.runtime.preprocess import readings_of
 from edgekit.runtime.run import run
-from edgekit.runtime.statistics import Samples, Summary
+from edgekit.runtime.statistics import Samples
 from edgekit.runtime.stream import Result
 
 _BLOCK = 10
@@ -30,32 +30,6 @@ _STEADY_WITHIN = 0.05
 _LEAST_WARM_UP_S, _MOST_WARM_UP_S = 0.2, 10.0
 
 OnProgress = Callable[[str, int, int], None]
-
-
-class LatencyProfile(msgspec.Struct, frozen=True):
-    """One configuration's figures; `docs/json.md` describes the fields."""
-
-    backend: str
-    executes: str
-    threads: int
-    precision: str
-    latency_ms: Summary
-    cpu_ms: float
-    throughput_fps: float
-    stages_ms: dict[str, Summary]
-    peak_rss_mb: float
-    runs: int
-    warm_up_runs: int
-    steady: bool
-    samples_ms: list[float] = msgspec.field(default_factory=list)
-
-
-class Profile(msgspec.Struct, frozen=True):
-    """Figures of one bundle in one or more configurations, and what they were measured on."""
-
-    bundle: str
-    environment: dict[str, str]
-    profiles: list[LatencyProfile]
 
 
 def profile(
@@ -97,13 +71,28 @@ def profile(
     if isinstance(model, Model):
         if threads or backend:
             raise UsageError("`threads` and `backend` belong to opening; give the bundle's path")
-        return Profile(str(model.bundle.path), environment(), [measure(model)])
+        return _profile(model.bundle, source, [measure(model)])
     bundle = model if isinstance(model, Bundle) else read_bundle(model)
     profiles = []
     for number in threads or (None,):
         with open_model(bundle, backend=backend, threads=number) as opened:
             profiles.append(measure(opened))
-    return Profile(str(bundle.path), environment(), profiles)
+    return _profile(bundle, source, profiles)
+
+
+def _profile(bundle: Bundle, source: Source | None, profiles: Sequence[LatencyProfile]) -> Profile:
+    manifest = bundle.manifest
+    return Profile(
+        bundle=str(bundle.path),
+        bundle_sha256=manifest.files[manifest.model],
+        frames="golden" if source is None else _name(source),
+        environment=environment(),
+        profiles=tuple(profiles),
+    )
+
+
+def _name(source: Source) -> str:
+    return without_secrets(str(source)) if isinstance(source, str | Path | int) else "iterator"
 
 
 class _Measurement:
@@ -142,12 +131,15 @@ class _Measurement:
             )
             cpu_s, wall_s, summaries = summary.cpu_s, summary.wall_s, summary.stages_ms
         count = latencies_ms.count
+        summary_ms = latencies_ms.summary()
         return LatencyProfile(
+            scenario="single-stream" if self._source is None else "camera",
             backend=model.backend_name,
             executes=model.backend.executes,
             threads=model.backend.threads,
             precision=model.bundle.manifest.precision,
-            latency_ms=latencies_ms.summary(),
+            latency_ms=summary_ms,
+            intervals_ms={},
             cpu_ms=1000 * cpu_s / count,
             throughput_fps=count / wall_s,
             stages_ms=summaries,
@@ -155,7 +147,8 @@ class _Measurement:
             runs=count,
             warm_up_runs=warm_up_runs,
             steady=steady,
-            samples_ms=latencies_ms.values.tolist(),
+            blocks=(Block(latency_ms=summary_ms, runs=count, cpu_ms=1000 * cpu_s / count),),
+            samples_ms=tuple(latencies_ms.values),
         )
 
     def _repeat(

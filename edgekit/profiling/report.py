@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.profiling.latency import LatencyProfile, Profile
+from edgekit.profiling.results import LatencyProfile, Profile
 from edgekit.reports import Bars, Fact, Histogram, Report, Section, Series, Table, Verdict
 
 

@@ -9,6 +9,13 @@ import msgspec
 import numpy as np
 
 
+class Interval(msgspec.Struct, frozen=True):
+    """Both ends of an interval of 95 % confidence."""
+
+    low: float
+    high: float
+
+
 class Summary(msgspec.Struct, frozen=True):
     """Percentiles, largest value and mean of a set of measurements."""
 

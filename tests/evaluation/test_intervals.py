@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from edgekit.evaluation.changed import ChangedSamples
-from edgekit.evaluation.intervals import Interval, estimates, sign_test
+from edgekit.evaluation.intervals import estimates, sign_test
 from edgekit.evaluation.metrics import Classification, Regression
 from edgekit.evaluation.metrics.sums import RESAMPLES
 from edgekit.evaluation.summary import summarize
+from edgekit.runtime.statistics import Interval
 
 
 def classification(scores, labels):
