@@ -761,6 +761,7 @@ def test_closed_standard_streams_do_no_harm(place, closed, option):
         "run good.edgekit --source file://./in.avi#rotate=180 --sink video://in.avi",
         "run good.edgekit --source images://pictures --sink pictures/",
         "run good.edgekit --source pictures/*.png --sink pictures/",
+        "run good.edgekit --source pictures/one.png --sink pictures/",
         "run good.edgekit --source test://64x48 --sink jsonl://a.jsonl --sink a.jsonl",
         "run good.edgekit --source test://64x48 --sink a.jsonl --sink ./a.jsonl",
         "run good.edgekit --source test://64x48 --sink a.jsonl --json a.jsonl",

@@ -128,20 +128,12 @@ def soak(bundle, folder, seconds):
     return summary, held_mb
 
 
-def test_soak_of_20_seconds(classifier_bundle, tmp_path):
-    summary, _ = soak(classifier_bundle, tmp_path, 20)
-    assert summary.frames > 20
-    assert {"black", "repeated"} <= set(summary.drops)
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "EDGEKIT_SOAK_S" not in os.environ, reason="half an hour: set EDGEKIT_SOAK_S=1800"
-)
-def test_soak_of_half_an_hour(classifier_bundle, tmp_path):
-    """EDGEKIT_SOAK_S sets the time; memory is compared after a tenth of it and at the end."""
-    seconds = float(os.environ["EDGEKIT_SOAK_S"])
+def test_soak(classifier_bundle, tmp_path):
+    """Two minutes, or EDGEKIT_SOAK_S; memory is compared after a tenth of it and at the end."""
+    seconds = float(os.environ.get("EDGEKIT_SOAK_S", "120"))
     summary, held_mb = soak(classifier_bundle, tmp_path, seconds)
-    assert summary.frames > 10 * seconds
+    assert summary.frames > seconds
+    assert {"black", "repeated"} <= set(summary.drops)
     warm = len(held_mb) // 10
     assert np.median(held_mb[-warm:]) - np.median(held_mb[warm : 2 * warm]) <= 8

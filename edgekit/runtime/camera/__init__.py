@@ -169,7 +169,9 @@ def places_of(source: str | Path | int) -> set[str]:
     if glob.has_magic(address) and not path.exists():
         found = (Path(name) for name in glob.glob(address, recursive=True))  # noqa: PTH207
         return {str(file.parent.resolve()) for file in found}
-    return {str((path if path.exists() else Path(address.partition("::")[0])).resolve())}
+    file = (path if path.exists() else Path(address.partition("::")[0])).resolve()
+    # Among a folder's annotated images one may get the picture's own name.
+    return {str(file), *([str(file.parent)] if file.suffix.lower() in IMAGE_SUFFIXES else [])}
 
 
 def without_secrets(uri: str) -> str:
