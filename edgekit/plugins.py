@@ -1,7 +1,8 @@
 """Parts that are added by writing one file: found by file name, imported only when used.
 
-A backend, camera source, sink, model format or verb is a module in its kind's package; the file's
-name is its name everywhere. Other packages add theirs through one entry-point group a kind.
+A backend, camera source, sink, model format, scenario or verb is a module in its kind's package;
+the file's name is its name everywhere. Other packages add theirs through one entry-point group a
+kind.
 """
 
 from importlib import import_module
@@ -18,6 +19,7 @@ _KINDS = {
     "camera": ("runtime.camera", "edgekit.cameras"),
     "sink": ("runtime.sinks", "edgekit.sinks"),
     "format": ("converters.formats", "edgekit.formats"),
+    "scenario": ("profiling.scenarios", "edgekit.scenarios"),
 }
 
 

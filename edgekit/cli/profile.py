@@ -2,92 +2,277 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from edgekit.cli._output import (
-    BundlePath,
-    Json,
-    check_written,
-    note,
-    print_json,
-    print_table,
-    progress,
-)
-from edgekit.errors import UsageError
+from edgekit.cli._output import Json, check_written, note, print_json, print_table, progress
+from edgekit.errors import CheckFailed, InputError, UsageError
+from edgekit.profiling.results import LatencyProfile, Profile
+
+_SAMPLES = ("samples_ms", "starts_s", "stage_samples_ms")
+_MOST_OPERATORS = 10
 
 
 def command(
-    bundle: BundlePath,
+    bundles: Annotated[
+        list[Path], typer.Argument(metavar="BUNDLE…", help="Folders NAME.edgekit.")
+    ],
+    scenario: Annotated[
+        str | None,
+        typer.Option(help="single-stream, multi-stream, offline, paced, camera, cold-start."),
+    ] = None,
     threads: Annotated[
         str | None, typer.Option(help="Numbers of CPU threads to try: 1,2,4.")
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="Inference engine.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Inference engines, separated by commas; or all.")
+    ] = None,
     source: Annotated[
         str | None, typer.Option(help="Measure on these frames, capture included.")
     ] = None,
     sink: Annotated[
         list[str] | None, typer.Option(help="With --source: measure sinks too.")
     ] = None,
+    rate: Annotated[float, typer.Option(help="Frames a second of scenario paced.")] = 30.0,
+    streams: Annotated[int, typer.Option(help="Frames at once of scenario multi-stream.")] = 8,
     duration: Annotated[
-        float, typer.Option(help="Seconds to measure each; files to their end.")
-    ] = 3.0,
+        float | None,
+        typer.Option(help="Seconds to measure each; files to their end. Default: as needed."),
+    ] = None,
     runs: Annotated[int | None, typer.Option(help="Measure so many frames instead.")] = None,
+    within: Annotated[
+        float, typer.Option(help="Share of the percentile that its interval may be wide.")
+    ] = 0.02,
+    processes: Annotated[
+        int, typer.Option(help="Fresh processes to measure in; edgekit compare needs three.")
+    ] = 1,
+    details: Annotated[
+        bool,
+        typer.Option(
+            "--details",
+            help="Operators, roofline, cost, memory and cold start too; so do --report, --trace.",
+        ),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if the figures do not deserve trust.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Do not measure again what --json FILE holds.")
+    ] = False,
+    samples: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Keep each run's times.")
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write a trace for Perfetto.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE.md", help="Write a summary in Markdown.")
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page for people.")
     ] = None,
     json: Json = None,
 ) -> None:
-    """Measure latency: warm-up until steady, then percentiles, stages, CPU time and memory."""
+    """Measure latency: warm-up until steady, percentiles with intervals, and what to think of it.
+
+    The exit code is 1 with --strict where a figure does not deserve trust.
+    """
     import cv2
 
     from edgekit.bundle import read_bundle
     from edgekit.profiling.latency import profile
 
     cv2.setNumThreads(1)
-    check_written({"report": report, "json": json}, {"source": source})
-    opened = read_bundle(bundle)
-    with progress() as on_progress:
-        measured = profile(
-            opened,
-            backend=backend,
-            threads=None if threads is None else _numbers(threads),
-            source=source,
-            sinks=sink or [],
-            duration_s=duration,
-            runs=runs,
-            on_progress=on_progress,
-        )
-    rows = [
-        (
-            f"{p.backend}, {p.precision}, {p.threads} thread{'s' if p.threads > 1 else ''}",
-            *(f"{value:.3f}" for value in (p.latency_ms.p50, p.latency_ms.p90, p.latency_ms.p99)),
-            f"{p.cpu_ms:.3f}",
-            f"{p.throughput_fps:.0f}",
-            f"{p.peak_rss_mb:.0f}",
-            str(p.runs),
-        )
-        for p in measured.profiles
-    ]
-    columns = ("", "p50 ms", "p90 ms", "p99 ms", "CPU ms", "per s", "peak MB", "runs")
-    print_table(f"latency of {bundle}", columns, rows, json)
-    if source is None and opened.manifest.preprocess.resize == "tile":
-        note("note: measured on one tile; --source measures whole frames")
+    pages = {"report": report, "trace": trace, "markdown": markdown, "samples": samples}
+    check_written({**pages, "json": json}, {"source": source})
+    if len(bundles) > 1:
+        for name, place in pages.items():
+            if place is not None:
+                raise UsageError(f"`{name}` takes one bundle; got {len(bundles)}")
+    earlier = _earlier(json) if resume else {}
+    opened = [read_bundle(bundle) for bundle in bundles]
+    done: list[Profile] = []
+
+    def keep(latest: Profile) -> None:
+        # After each configuration, so that a sweep that is stopped can be resumed.
+        if json not in (None, "-"):
+            print_json(_to_json([*done, latest], len(bundles)), json)
+
+    for bundle in opened:
+        manifest = bundle.manifest
+        with progress() as on_progress:
+            done.append(
+                profile(
+                    bundle,
+                    scenario=scenario,
+                    backend=backend.split(",") if backend and "," in backend else backend,
+                    threads=None if threads is None else _numbers(threads),
+                    source=source,
+                    sinks=sink or [],
+                    rate_hz=rate,
+                    streams=streams,
+                    duration_s=duration,
+                    runs=runs,
+                    within=within,
+                    processes=processes,
+                    details=details or report is not None or trace is not None,
+                    earlier=earlier.get(manifest.files[manifest.model]),
+                    on_measured=keep,
+                    on_progress=on_progress,
+                )
+            )
+        if source is None and manifest.preprocess.resize == "tile":
+            note("note: measured on one tile; --source measures whole frames")
+    for measured in done:
+        _print(measured, json)
+        _write_pages(measured, report, trace, markdown, samples)
+    print_json(_to_json(done, len(bundles)), json)
+    if strict:
+        _check(done)
+
+
+def _print(measured: Profile, json: str | None) -> None:
+    columns = ("", "p50 ms", "95 %", "p90 ms", "p99 ms", "CPU ms", "per s", "peak MB", "runs")
+    rows = [_row(p) for p in measured.profiles]
+    scenario = measured.profiles[0].scenario
+    print_table(f"latency of {measured.bundle}, {scenario}", columns, rows, json)
     for p in measured.profiles:
-        if not p.steady:
-            note(f"warning: latency with {p.threads} threads was not steady after 10 s of warm-up")
+        if p.age_ms is not None:
+            age = f"age at the result p50 {p.age_ms.p50:.3f}, p99 {p.age_ms.p99:.3f} ms"
+            dropped = sum(p.drops.values())
+            note(f"{_name(p)}: {age}; {dropped} frames dropped")
+        _print_details(measured, p, json)
+    for p in measured.profiles:
+        for finding in p.findings:
+            kind = "warning" if finding.is_doubt else "note"
+            note(f"{kind}: {_name(p)}: {finding.message}")
+    for name, reason in measured.left_out.items():
+        note(f"note: {name} is left out: {reason}")
+
+
+def _row(p: LatencyProfile) -> tuple[str, ...]:
+    times, interval = p.latency_ms, p.intervals_ms.get("p50")
+    return (
+        _name(p),
+        f"{times.p50:.3f}",
+        "" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}",
+        f"{times.p90:.3f}",
+        f"{times.p99:.3f}",
+        f"{p.cpu_ms:.3f}",
+        f"{p.throughput_fps:.0f}",
+        f"{(p.memory.peak_rss_mb if p.memory else p.peak_rss_mb):.0f}",
+        str(p.runs),
+    )
+
+
+def _name(p: LatencyProfile) -> str:
+    return f"{p.backend}, {p.precision}, {p.threads} thread{'s' if p.threads > 1 else ''}"
+
+
+def _print_details(measured: Profile, p: LatencyProfile, json: str | None) -> None:
+    if p.cold_start is not None:
+        cold = p.cold_start
+        note(
+            f"{_name(p)}: from nothing to the first result {cold.total_ms:.0f} ms: import "
+            f"{cold.import_ms:.0f}, open {cold.open_ms:.0f}, first inference {cold.first_ms:.1f}"
+        )
+    if p.energy is not None:
+        note(
+            f"{_name(p)}: {p.energy.joules_per_inference:.4f} J an inference, "
+            f"{p.energy.mean_power_w:.1f} W on {p.energy.rail}"
+        )
+    if p.operators is None:
+        return
+    if p.operators.operators:
+        slowest = sorted(p.operators.operators, key=lambda o: -o.ms)[:_MOST_OPERATORS]
+        rows = [
+            (
+                o.name,
+                f"{o.ms:.3f}",
+                f"{o.share:.1%}",
+                "x".join(map(str, o.shape or ())),
+                "" if o.gflops is None else f"{o.gflops:.1f}",
+                o.bound,
+            )
+            for o in slowest
+        ]
+        columns = ("", "ms", "share", "shape", "GFLOP/s", "bound by")
+        total = len(p.operators.operators)
+        print_table(f"slowest of {total} operators, {_name(p)}", columns, rows, json)
+    if p.operators.note:
+        note(f"note: {_name(p)}: {p.operators.note}")
+
+
+def _write_pages(
+    measured: Profile,
+    report: Path | None,
+    trace: Path | None,
+    markdown: Path | None,
+    samples: Path | None,
+) -> None:
     if report is not None:
         from edgekit.profiling.report import profile_report
         from edgekit.reports import write
 
         write(profile_report(measured), report)
-    result: dict[str, Any] = msgspec.to_builtins(measured)
-    for entry in result["profiles"]:
-        del entry["samples_ms"], entry["starts_s"]
-    print_json(result, json)
+    if trace is not None:
+        from edgekit.profiling.trace import write_trace
+
+        write_trace(measured, trace)
+    if markdown is not None:
+        from edgekit.atomic import write_file
+        from edgekit.profiling.markdown import profile_markdown
+
+        write_file(markdown, profile_markdown(measured).encode())
+    if samples is not None:
+        from edgekit.profiling.samples import write_samples
+
+        write_samples(measured, samples)
+
+
+def _to_json(done: list[Profile], bundles: int) -> dict[str, Any]:
+    found: list[dict[str, Any]] = [msgspec.to_builtins(measured) for measured in done]
+    if "EDGEKIT_WIRE" not in os.environ:  # another edgekit wants them, for its report
+        for measured in found:
+            for entry in measured["profiles"]:
+                for name in _SAMPLES:
+                    del entry[name]
+    return found[0] if bundles == 1 else {"bundles": found}
+
+
+def _earlier(json: str | None) -> dict[str, Profile]:
+    """Return what an earlier run left in the file `json`, by the hash of the model."""
+    if json in (None, "-"):
+        raise UsageError("`resume` needs `--json FILE`, where the earlier run left its figures")
+    file = Path(str(json))
+    if not file.exists():
+        return {}
+    try:
+        content = msgspec.json.decode(file.read_bytes())
+        parts = content["bundles"] if "bundles" in content else [content]
+        found = [msgspec.convert(part, Profile) for part in parts]
+    except (OSError, msgspec.MsgspecError, TypeError) as error:
+        raise InputError(
+            f"cannot resume from {file}: {error}; it is no JSON of edgekit profile: name "
+            "another file, or leave out --resume"
+        ) from error
+    return {measured.bundle_sha256: measured for measured in found}
+
+
+def _check(done: list[Profile]) -> None:
+    doubtful = {
+        finding.code
+        for measured in done
+        for p in measured.profiles
+        for finding in p.findings
+        if finding.is_doubt
+    }
+    if doubtful:
+        raise CheckFailed(f"the figures do not deserve trust: {', '.join(sorted(doubtful))}")
 
 
 def _numbers(text: str) -> list[int]:

@@ -1,46 +1,54 @@
-"""Latency of a bundle: warm-up until steady, then percentiles of many runs."""
+"""How fast a bundle is on this machine: `profile`, one measurement for each configuration."""
 
 from __future__ import annotations
 
-import itertools
 import resource
-import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import msgspec
 
+from edgekit import plugins
 from edgekit.bundle import Bundle, read_bundle
-from edgekit.errors import UsageError
+from edgekit.errors import EdgeKitError, EnvironmentLacks, UsageError, expect_one_of
 from edgekit.profiling.environment import environment
-from edgekit.profiling.results import Block, LatencyProfile, Profile
+from edgekit.profiling.measurement import Measurement, Settings
+from edgekit.profiling.results import LatencyProfile, Profile
+from edgekit.profiling.tune import usable_backends
 from edgekit.runtime.camera import Source, without_secrets
-from edgekit.runtime.model import Frame, Model, open_model
-from edgekit.runtime.preprocess import readings_of
-from edgekit.runtime.run import run
-from edgekit.runtime.statistics import Samples
-from edgekit.runtime.stream import Result
-
-_BLOCK = 10
-_STEADY_BLOCKS = 3
-_STEADY_WITHIN = 0.05
-_LEAST_WARM_UP_S, _MOST_WARM_UP_S = 0.2, 10.0
+from edgekit.runtime.model import Model, open_model
 
 OnProgress = Callable[[str, int, int], None]
+OnMeasured = Callable[[Profile], None]
+
+_DAY_S = 86400.0
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """One way to run a bundle; None: what `open_model` takes by itself."""
+
+    backend: str | None
+    threads: int | None
 
 
 def profile(
     model: Model | Bundle | str | Path,
     *,
-    backend: str | None = None,
+    scenario: str | None = None,
+    backend: str | Sequence[str] | None = None,
     threads: Sequence[int] | None = None,
     source: Source | None = None,
     sinks: Sequence[str] = (),
-    duration_s: float = 3.0,
+    rate_hz: float = 30.0,
+    streams: int = 8,
+    duration_s: float | None = None,
     runs: int | None = None,
+    within: float = 0.02,
+    processes: int = 1,
+    details: bool = False,
+    earlier: Profile | None = None,
+    on_measured: OnMeasured | None = None,
     on_progress: OnProgress | None = None,
 ) -> Profile:
     """Measure the latency of a bundle on this machine: `edgekit.profile`.
@@ -50,183 +58,175 @@ def profile(
 
     Args:
         model: an opened bundle (measured as it is), or a bundle's path.
-        backend: as in `open_model`.
+        scenario: how frames come: single-stream (default), multi-stream, offline, paced; camera
+            with a `source`.
+        backend: as in `open_model`; several, or ``all`` that can run here, are measured in turn.
         threads: one profile for each number; by default the backend's own choice.
         source: frames to measure on; see `open_camera`.
         sinks: only with `source`.
-        duration_s: time to measure after the warm-up; a source that ends is measured to its end.
+        rate_hz: frames a second of scenario paced.
+        streams: frames at once of scenario multi-stream.
+        duration_s: time to measure after the warm-up; by default 2 to 10 s, so long that the
+            interval of the scenario's percentile gets as narrow as `within`; a source that ends is
+            measured to its end.
         runs: measure so many frames instead.
+        within: width of that interval, as a share of the percentile.
+        processes: measure in so many fresh processes, which `edgekit compare` can compare.
+        details: also operators, roofline, static cost, memory and start of a fresh process.
+        earlier: a profile of the same bundle; what it holds is not measured again.
+        on_measured: told after each configuration what there is by then.
         on_progress: called with (configuration, done, total).
 
     Raises:
         UsageError: a duration, count or combination that makes no sense.
+        EnvironmentLacks: no backend can run the bundle here.
     """
-    if not 0 < duration_s < 86400 or (runs is not None and runs < 1):
+    settings = Settings(
+        scenario=_scenario(scenario, source),
+        source=source,
+        sinks=tuple(sinks),
+        rate_hz=rate_hz,
+        streams=streams,
+        duration_s=duration_s,
+        runs=runs,
+        within=within,
+        processes=processes,
+        details=details,
+    )
+    _check(settings)
+    measure = Measurement(settings, on_progress or (lambda phase, done, total: None))
+    if isinstance(model, Model):
+        if threads or backend or processes > 1:
+            raise UsageError(
+                "`threads`, `backend` and `processes` belong to opening; give the bundle's path"
+            )
+        return _profile(model.bundle, settings, [measure(model)])
+    bundle = model if isinstance(model, Bundle) else read_bundle(model)
+    profiles = [] if earlier is None else _comparable(earlier, _profile(bundle, settings, []))
+    several = backend == "all" or len(threads or ()) > 1 or not isinstance(backend, str | None)
+    failures: dict[str, str] = {}
+    for wanted in _configurations(bundle, backend, threads, failures):
+        if any(_is_done(wanted, done, settings) for done in profiles):
+            continue
+        try:
+            with open_model(bundle, backend=wanted.backend, threads=wanted.threads) as opened:
+                if any(_is_done(_of(opened), done, settings) for done in profiles):
+                    continue
+                profiles.append(measure(opened))
+        except EdgeKitError as error:
+            if not several:
+                raise
+            failures[f"{wanted.backend or 'default'}, {wanted.threads or 'default'}"] = str(error)
+        if on_measured is not None and profiles:
+            on_measured(_profile(bundle, settings, profiles, failures))
+    if not profiles:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+        raise EnvironmentLacks(f"no backend can run {bundle.path} here: {reasons}")
+    return _profile(bundle, settings, profiles, failures)
+
+
+def _scenario(asked: str | None, source: Source | None) -> str:
+    name = asked or ("single-stream" if source is None else "camera")
+    names = [name.replace("_", "-") for name in plugins.names("scenario")]
+    expect_one_of("scenario", name, names)
+    if (name == "camera") != (source is not None):
+        raise UsageError(
+            "scenario camera needs `source`, like test://640x480@30, and no other takes one; got "
+            f"scenario {name} {'without' if source is None else 'with'} a source"
+        )
+    return name
+
+
+def _check(settings: Settings) -> None:
+    duration_s, runs = settings.duration_s, settings.runs
+    if (duration_s is not None and not 0 < duration_s < _DAY_S) or (runs is not None and runs < 1):
         raise UsageError(
             f"`duration` must be above 0 s and `runs` at least 1; got {duration_s}, {runs}"
         )
-    if sinks and source is None:
+    if settings.sinks and settings.source is None:
         raise UsageError("`sink` needs `source`: without one there are no results to write")
-    measure = _Measurement(source, sinks, duration_s, runs, on_progress)
-    if isinstance(model, Model):
-        if threads or backend:
-            raise UsageError("`threads` and `backend` belong to opening; give the bundle's path")
-        return _profile(model.bundle, source, [measure(model)])
-    bundle = model if isinstance(model, Bundle) else read_bundle(model)
-    profiles = []
-    for number in threads or (None,):
-        with open_model(bundle, backend=backend, threads=number) as opened:
-            profiles.append(measure(opened))
-    return _profile(bundle, source, profiles)
+    if not 0 < settings.rate_hz <= 1e5:
+        raise UsageError(f"`rate` must be above 0 and at most 100000; got {settings.rate_hz:g}")
+    if not 1 <= settings.streams <= 1024:
+        raise UsageError(f"`streams` must be 1 to 1024; got {settings.streams}")
+    if not 0.001 <= settings.within <= 1:
+        raise UsageError(f"`within` must be 0.001 to 1 (of the percentile); got {settings.within}")
+    if not 1 <= settings.processes <= 1000:
+        raise UsageError(f"`processes` must be 1 to 1000; got {settings.processes}")
+    if settings.processes > 1 and not isinstance(settings.source, str | Path | int | None):
+        raise UsageError("an iterator is read once: `processes` needs a source that has a name")
 
 
-def _profile(bundle: Bundle, source: Source | None, profiles: Sequence[LatencyProfile]) -> Profile:
-    manifest = bundle.manifest
-    return Profile(
-        bundle=str(bundle.path),
-        bundle_sha256=manifest.files[manifest.model],
-        frames="golden" if source is None else _name(source),
-        environment=environment(),
-        profiles=tuple(profiles),
+def _configurations(
+    bundle: Bundle,
+    backend: str | Sequence[str] | None,
+    threads: Sequence[int] | None,
+    failures: dict[str, str],
+) -> Iterator[Configuration]:
+    backends: Sequence[str | None]
+    if backend == "all":
+        backends = list(usable_backends(bundle.manifest.format, failures))
+    else:
+        backends = [backend] if isinstance(backend, str | None) else backend
+    for name in backends:
+        for number in threads or (None,):
+            yield Configuration(name, number)
+
+
+def _of(model: Model) -> Configuration:
+    return Configuration(model.backend_name, model.backend.threads)
+
+
+def _is_done(wanted: Configuration, done: LatencyProfile, settings: Settings) -> bool:
+    return (
+        (done.backend, done.threads) == (wanted.backend, wanted.threads)
+        and done.scenario == settings.scenario
+        and done.rate_hz in (None, settings.rate_hz)
+        and done.streams in (None, settings.streams)
+        and len(done.blocks) >= settings.processes
     )
 
 
-def _name(source: Source) -> str:
-    return without_secrets(str(source)) if isinstance(source, str | Path | int) else "iterator"
-
-
-class _Measurement:
-    """Measures opened models, one after the other, in the same way."""
-
-    def __init__(
-        self,
-        source: Source | None,
-        sinks: Sequence[str],
-        duration_s: float,
-        runs: int | None,
-        on_progress: OnProgress | None,
-    ) -> None:
-        self._source, self._sinks = source, sinks
-        self._duration_s, self._runs = duration_s, runs
-        self._on_progress = on_progress or (lambda phase, done, total: None)
-
-    def __call__(self, model: Model) -> LatencyProfile:
-        frames = golden_frames(model)
-        warm_up_runs, steady = warm_up(model, frames)
-        latencies_ms = Samples()
-        stages_ms = {stage: Samples() for stage in ("preprocess", "infer", "postprocess")}
-        cpu_s, wall_s = time.process_time(), time.perf_counter()
-        if self._source is None:
-            self._repeat(model, frames, latencies_ms, stages_ms)
-            cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
-            summaries = {name: samples.summary() for name, samples in stages_ms.items()}
-        else:
-            summary = run(
-                model,
-                self._source,
-                self._sinks,
-                max_frames=self._runs,
-                live_s=None if self._runs else self._duration_s,
-                on_result=lambda result: _add_result(result, latencies_ms),
+def _comparable(earlier: Profile, now: Profile) -> list[LatencyProfile]:
+    """Return what was measured earlier, if it was of the same model, frames and machine."""
+    for name in ("bundle_sha256", "frames", "environment"):
+        was, is_now = getattr(earlier, name), getattr(now, name)
+        if was != is_now:
+            if isinstance(was, dict):
+                changed = sorted(
+                    key for key in was.keys() | is_now.keys() if was.get(key) != is_now.get(key)
+                )
+                was, is_now = ({k: d.get(k) for k in changed} for d in (was, is_now))
+            raise UsageError(
+                f"what was measured earlier had another {name}: {was}, now {is_now}; measure "
+                "into another file"
             )
-            cpu_s, wall_s, summaries = summary.cpu_s, summary.wall_s, summary.stages_ms
-        count = latencies_ms.count
-        summary_ms = latencies_ms.summary()
-        return LatencyProfile(
-            scenario="single-stream" if self._source is None else "camera",
-            backend=model.backend_name,
-            executes=model.backend.executes,
-            threads=model.backend.threads,
-            precision=model.bundle.manifest.precision,
-            latency_ms=summary_ms,
-            intervals_ms={},
-            cpu_ms=1000 * cpu_s / count,
-            throughput_fps=count / wall_s,
-            stages_ms=summaries,
-            peak_rss_mb=peak_rss_mb(),
-            runs=count,
-            warm_up_runs=warm_up_runs,
-            steady=steady,
-            blocks=(Block(latency_ms=summary_ms, runs=count, cpu_ms=1000 * cpu_s / count),),
-            samples_ms=tuple(latencies_ms.values),
-        )
-
-    def _repeat(
-        self,
-        model: Model,
-        frames: Iterator[Frame],
-        latencies_ms: Samples,
-        stages_ms: dict[str, Samples],
-    ) -> None:
-        clock = time.perf_counter_ns
-        name = f"{model.backend_name}, {model.backend.threads} threads"
-        end_ns = clock() + int(self._duration_s * 1e9)
-        while (
-            latencies_ms.count < self._runs
-            if self._runs
-            else clock() < end_ns or latencies_ms.count < _BLOCK
-        ):
-            frame = next(frames)
-            start = clock()
-            model.preprocess(frame)
-            ready = clock()
-            outputs = model.infer()
-            inferred = clock()
-            model.postprocess(frame, outputs)
-            done = clock()
-            latencies_ms.add((done - start) / 1e6)
-            stages_ms["preprocess"].add((ready - start) / 1e6)
-            stages_ms["infer"].add((inferred - ready) / 1e6)
-            stages_ms["postprocess"].add((done - inferred) / 1e6)
-            if latencies_ms.count % 100 == 0:
-                self._on_progress(name, latencies_ms.count, self._runs or 0)
+    return list(earlier.profiles)
 
 
-def warm_up(model: Callable[[Any], Any], frames: Iterator[Frame]) -> tuple[int, bool]:
-    """Run until the medians of three blocks of ten runs lie within 5 %; at most 10 s.
+def _profile(
+    bundle: Bundle,
+    settings: Settings,
+    profiles: Sequence[LatencyProfile],
+    failures: dict[str, str] | None = None,
+) -> Profile:
+    manifest = bundle.manifest
+    source = settings.source
+    name = without_secrets(str(source)) if isinstance(source, str | Path | int) else "iterator"
+    cost = None
+    if settings.details:
+        from edgekit.profiling.cost import cost_of
 
-    Returns:
-        The number of runs, and whether the latency became steady.
-    """
-    medians: list[float] = []
-    start_s = time.perf_counter()
-    while True:
-        block = []
-        for frame in itertools.islice(frames, _BLOCK):
-            before = time.perf_counter()
-            model(frame)
-            block.append(time.perf_counter() - before)
-        medians.append(statistics.median(block))
-        spent_s = time.perf_counter() - start_s
-        recent = medians[-_STEADY_BLOCKS:]
-        steady = len(recent) == _STEADY_BLOCKS and max(recent) <= (1 + _STEADY_WITHIN) * min(recent)
-        if (steady and spent_s >= _LEAST_WARM_UP_S) or spent_s >= _MOST_WARM_UP_S:
-            return _BLOCK * len(medians), steady
-
-
-def golden_frames(model: Model) -> Iterator[Frame]:
-    """Yield the bundle's golden samples again and again, as frames where it holds frames."""
-    manifest = model.bundle.manifest
-    kept: list[Frame] = []
-    golden = model.bundle.golden()
-    for sample in (
-        itertools.chain(*(one.steps() for one in golden)) if manifest.streaming else golden
-    ):
-        if sample.frame is not None:
-            kept.append(sample.frame)
-            continue
-        real = tuple(
-            np.asarray(spec.dequantize(array), np.float32)
-            for spec, array in zip(manifest.data_inputs, sample.inputs, strict=True)
-        )
-        real = (readings_of(model.bundle.manifest.preprocess, real[0]), *real[1:])
-        kept.append(real if len(real) > 1 else real[0])
-    return itertools.cycle(kept)
-
-
-def _add_result(result: Result, latencies_ms: Samples) -> None:
-    stages = (result.stages_ns[name] for name in ("preprocess", "infer", "postprocess"))
-    latencies_ms.add(sum(stages) / 1e6)
+        cost = cost_of(bundle)
+    return Profile(
+        bundle=str(bundle.path),
+        bundle_sha256=manifest.files[manifest.model],
+        frames="golden" if source is None else name,
+        environment=environment(),
+        profiles=tuple(profiles),
+        cost=cost,
+        left_out=failures or {},
+    )
 
 
 def peak_rss_mb() -> float:

@@ -271,6 +271,7 @@ class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):
         drops: frames dropped, by reason; scenarios paced and camera.
         samples_ms: each run's latency, in order; not in the JSON: `--samples` keeps them.
         starts_s: when each run began, since the first; likewise.
+        stage_samples_ms: each run's stages, in the order of `samples_ms`; likewise.
     """
 
     scenario: str
@@ -302,6 +303,7 @@ class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: tuple[Moment, ...] = ()
     samples_ms: tuple[float, ...] = ()
     starts_s: tuple[float, ...] = ()
+    stage_samples_ms: dict[str, tuple[float, ...]] = {}
 
     @property
     def is_trusted(self) -> bool:
@@ -327,3 +329,4 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     profiles: tuple[LatencyProfile, ...]
     cost: Cost | None = None
+    left_out: dict[str, str] = {}

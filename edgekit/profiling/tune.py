@@ -23,7 +23,7 @@ from edgekit.atomic import write_file
 from edgekit.bundle import Bundle
 from edgekit.errors import EdgeKitError, EnvironmentLacks, OutputError
 from edgekit.profiling.environment import environment
-from edgekit.profiling.latency import golden_frames
+from edgekit.profiling.frames import golden_frames
 from edgekit.runtime.engines.cache import cache_folder
 from edgekit.runtime.model import Frame, Model, open_model
 
@@ -117,6 +117,13 @@ def tune(bundle: Bundle, on_progress: OnProgress | None = None) -> Tuning:
 
 def candidates(format_: str, left_out: dict[str, str]) -> Iterator[Candidate]:
     """Yield what could run `format_` here; what could not goes into `left_out` with the reason."""
+    for name in usable_backends(format_, left_out):
+        on_gpu = name.startswith("tensorrt")
+        yield from (Candidate(name, threads) for threads in ((1,) if on_gpu else _threads()))
+
+
+def usable_backends(format_: str, left_out: dict[str, str]) -> Iterator[str]:
+    """Yield the backends that read `format_` and compute in its precision; see `candidates`."""
     for name in plugins.names("backend"):
         module = plugins.load("backend", name)
         if format_ not in module.READS:
@@ -126,8 +133,7 @@ def candidates(format_: str, left_out: dict[str, str]) -> Iterator[Candidate]:
         elif not getattr(module, "available", lambda: True)():
             left_out[name] = "not available here; edgekit doctor says why"
         else:
-            on_gpu = name.startswith("tensorrt")
-            yield from (Candidate(name, threads) for threads in ((1,) if on_gpu else _threads()))
+            yield name
 
 
 def _threads() -> list[int]:

@@ -11,7 +11,7 @@ from edgekit.data import load_data
 from edgekit.errors import BackendError, BundleError, CheckFailed, DataError
 from edgekit.evaluation.evaluate import evaluate
 from edgekit.golden import write_golden
-from edgekit.profiling.latency import golden_frames
+from edgekit.profiling.frames import golden_frames
 from edgekit.runtime.backends.onnxruntime import Backend
 from edgekit.runtime.events import FrameDropped, Gap, Reset, SourceBack, SourceLost
 from edgekit.runtime.model import Model

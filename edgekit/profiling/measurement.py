@@ -1,0 +1,245 @@
+"""One configuration's figures: warm up, choose a length, measure, and say what to think of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from edgekit import plugins
+from edgekit.profiling.device import Recorder, energy
+from edgekit.profiling.frames import golden_frames
+from edgekit.profiling.pressure import PressureMeter
+from edgekit.profiling.quantiles import percentile_interval, runs_needed
+from edgekit.profiling.recording import Recording, Until, summary_of
+from edgekit.profiling.results import (
+    Block,
+    Finding,
+    LatencyProfile,
+    Moment,
+    Pressure,
+)
+from edgekit.profiling.scenarios import Work
+from edgekit.profiling.trust import Observed, examine
+from edgekit.profiling.warm_up import WarmUp, warm_up
+from edgekit.runtime.camera import Source
+from edgekit.runtime.model import Model
+from edgekit.targets.telemetry import readers
+
+OnProgress = Callable[[str, int, int], None]
+
+_PERCENTILES = (50, 90, 99)
+_PILOT_S = 0.3
+_LEAST_S, _MOST_S = 2.0, 10.0
+_SOURCE_S = 3.0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How to measure; see `edgekit.profile`."""
+
+    scenario: str
+    source: Source | None = None
+    sinks: tuple[str, ...] = ()
+    rate_hz: float = 30.0
+    streams: int = 8
+    duration_s: float | None = None
+    runs: int | None = None
+    within: float = 0.02
+    processes: int = 1
+    details: bool = False
+
+
+class Measurement:
+    """Measures opened models, one after the other, in the same way."""
+
+    def __init__(self, settings: Settings, on_progress: OnProgress) -> None:
+        self._settings = settings
+        self._scenario = plugins.load("scenario", settings.scenario.replace("-", "_"))
+        self._on_progress = on_progress
+
+    def __call__(self, model: Model) -> LatencyProfile:
+        """Return the figures of `model`, an opened bundle."""
+        settings = self._settings
+        measured = self._in_processes(model) if settings.processes > 1 else self._here(model)
+        return self._detailed(model, measured) if settings.details else measured
+
+    def _here(self, model: Model) -> LatencyProfile:
+        name = f"{model.backend_name}, {model.backend.threads} threads"
+        self._on_progress(f"{name}: warming up", 0, 0)
+        frames = golden_frames(model)
+        warm = warm_up(lambda: model(next(frames)))
+        until = self._until(model)
+        recording = Recording(self._scenario.STAGES)
+        work = self._work(model, until)
+        work.on_run = lambda count: self._on_progress(name, count, until.runs or 0)
+        with Recorder(readers()) as recorder:
+            meter = PressureMeter()
+            meter.start()
+            self._scenario.measure(work, recording)
+            pressure = meter.stop()
+        moments = recorder.moments(recording.first_start_ns)
+        return self._figures(model, recording, warm, pressure, moments)
+
+    def _work(self, model: Model, until: Until) -> Work:
+        settings = self._settings
+        return Work(
+            model=model,
+            frames=golden_frames(model),
+            until=until,
+            source=settings.source,
+            sinks=settings.sinks,
+            rate_hz=settings.rate_hz,
+            streams=settings.streams,
+        )
+
+    def _until(self, model: Model) -> Until:
+        """Return when to stop: what was asked for, or what a pilot says.
+
+        The length is fixed before the measurement begins, by runs that do not count: to look at
+        the interval in between and stop when it is narrow would make it too narrow (Stein 1945,
+        Annals of Mathematical Statistics 16, 243-258).
+        """
+        settings = self._settings
+        if settings.runs is not None:
+            return Until(settings.runs, None)
+        if settings.duration_s is not None or settings.source is not None:
+            return Until(None, settings.duration_s or _SOURCE_S)
+        pilot = Recording(self._scenario.STAGES)
+        self._scenario.measure(self._work(model, Until(None, _PILOT_S)), pilot)
+        period_s = pilot.starts_s[-1] / max(1, pilot.count - 1) or pilot.mean_ms / 1000
+        needed = runs_needed(pilot.latencies_ms, self._scenario.PERCENTILE, settings.within)
+        seconds = min(max(needed * period_s, _LEAST_S), _MOST_S)
+        return Until(max(10, math.ceil(seconds / period_s)), None)
+
+    def _figures(
+        self,
+        model: Model,
+        recording: Recording,
+        warm: WarmUp,
+        pressure: Pressure,
+        moments: tuple[Moment, ...],
+    ) -> LatencyProfile:
+        settings, name = self._settings, self._settings.scenario
+        latency_ms, latencies_ms = recording.latency_summary(), recording.latencies_ms
+        starts_s = recording.starts_s
+        ages_ms = recording.ages_ms
+        wall_s = recording.wall_s or float(starts_s[-1]) + latencies_ms[-1] / 1000
+        a_run = settings.streams if name == "multi-stream" else 1
+        # Between the runs the profile itself works; one after the other they would take this.
+        busy_s = recording.mean_ms / 1000 * recording.count
+        overlaps = name in ("offline", "camera", "paced")
+        rate_hz = settings.rate_hz if name == "paced" else None
+        observed = Observed(
+            latencies_ms=latencies_ms,
+            starts_s=starts_s,
+            cpu_ms=recording.cpu_ms,
+            pressure=pressure,
+            telemetry=moments,
+            steady=warm.steady,
+            threads=model.backend.threads,
+            rate_hz=rate_hz,
+        )
+        from edgekit.profiling.latency import peak_rss_mb
+
+        return LatencyProfile(
+            scenario=name,
+            backend=model.backend_name,
+            executes=model.backend.executes,
+            threads=model.backend.threads,
+            precision=model.bundle.manifest.precision,
+            latency_ms=latency_ms,
+            intervals_ms={
+                f"p{percent}": percentile_interval(latencies_ms, percent)
+                for percent in _PERCENTILES
+            },
+            cpu_ms=recording.cpu_mean_ms / a_run,
+            throughput_fps=a_run * recording.count / (wall_s if overlaps else busy_s),
+            stages_ms=recording.stage_summaries(),
+            peak_rss_mb=peak_rss_mb(),
+            runs=recording.count,
+            warm_up_runs=warm.runs,
+            steady=warm.steady,
+            findings=(*examine(observed), *_missed(recording, settings)),
+            blocks=(
+                Block(latency_ms=latency_ms, runs=recording.count, cpu_ms=recording.cpu_mean_ms),
+            ),
+            rate_hz=rate_hz,
+            streams=settings.streams if name == "multi-stream" else None,
+            age_ms=summary_of(ages_ms) if ages_ms.size else None,
+            drops=recording.drops,
+            pressure=pressure,
+            energy=energy(moments, wall_s, recording.count * a_run),
+            telemetry=moments,
+            samples_ms=tuple(latencies_ms.tolist()),
+            starts_s=tuple(starts_s.tolist()),
+            stage_samples_ms={
+                stage: tuple(recording.stage_ms(stage).tolist()) for stage in recording.stages
+            },
+        )
+
+    def _in_processes(self, model: Model) -> LatencyProfile:
+        """Measure in fresh processes: figures differ from one to the next more than within one."""
+        from edgekit.profiling.fresh import blocks
+        from edgekit.profiling.processes import merged
+
+        settings = self._settings
+        request: dict[str, Any] = {
+            "scenario": settings.scenario,
+            "source": settings.source,
+            "rate_hz": settings.rate_hz,
+            "streams": settings.streams,
+            "duration_s": settings.duration_s,
+            "runs": settings.runs,
+            "within": settings.within,
+        }
+        return merged(
+            blocks(
+                model.bundle,
+                backend=model.backend_name,
+                threads=model.backend.threads,
+                processes=settings.processes,
+                request=request,
+                on_progress=self._on_progress,
+            )
+        )
+
+    def _detailed(self, model: Model, measured: LatencyProfile) -> LatencyProfile:
+        """Add what takes further measurements."""
+        from edgekit.profiling.cost import cost_of
+        from edgekit.profiling.fresh import cold_start, memory
+        from edgekit.profiling.operators import operators_of
+        from edgekit.profiling.roofline import measure_roofline
+
+        name, threads = model.backend_name, model.backend.threads
+        self._on_progress(f"{name}: roofline", 0, 0)
+        roofline = measure_roofline(name, model.bundle.manifest.precision, threads)
+        self._on_progress(f"{name}: operators", 0, 0)
+        operators = operators_of(model, cost=cost_of(model.bundle), roofline=roofline)
+        self._on_progress(f"{name}: memory and start of a fresh process", 0, 0)
+        return msgspec.structs.replace(
+            measured,
+            roofline=roofline,
+            operators=operators,
+            memory=memory(model.bundle, name, threads),
+            cold_start=cold_start(model.bundle, name, threads),
+        )
+
+
+def _missed(recording: Recording, settings: Settings) -> list[Finding]:
+    """Tell of frames that came while the model was busy."""
+    missed = sum(recording.drops.values())
+    share = missed / (missed + recording.count)
+    if settings.scenario != "paced" or share < 0.01:
+        return []
+    return [
+        Finding(
+            code="rate-not-kept",
+            is_doubt=False,
+            message=f"{share:.1%} of the frames came while the model was busy and were dropped: "
+            f"it does not keep {settings.rate_hz:g} a second; lower the rate, or use a faster "
+            "model",
+            evidence={"dropped_share": share},
+        )
+    ]

@@ -1,0 +1,134 @@
+"""Scenarios on a clock of their own: a model whose runs pass its time, and nothing sleeps."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import edgekit
+from edgekit import plugins
+from edgekit.errors import UsageError
+from edgekit.profiling.recording import Recording, Until
+from edgekit.profiling.scenarios import Work
+
+
+class Timed:
+    """A model that takes 1, 6 and 1 ms, or longer in some runs, of a clock that it moves."""
+
+    def __init__(self, extra_ms=()):
+        self.now_ns = 0
+        self.backend = object()
+        self._extra_ms = itertools.chain(extra_ms, itertools.repeat(0))
+
+    def _pass(self, ms):
+        self.now_ns += int(1e6 * ms)
+
+    def preprocess(self, frame):
+        self._pass(1)
+
+    def infer(self):
+        self._pass(6 + next(self._extra_ms))
+        return []
+
+    def postprocess(self, frame, outputs):
+        self._pass(1)
+
+
+def measured(name, model, until, **options):
+    module = plugins.load("scenario", name)
+    recording = Recording(module.STAGES)
+    work = Work(
+        model=model,
+        frames=itertools.repeat(np.zeros(1)),
+        until=until,
+        clock_ns=lambda: model.now_ns,
+        cpu_ns=lambda: model.now_ns // 2,
+        sleep=lambda seconds: model._pass(1000 * seconds),
+        **options,
+    )
+    module.measure(work, recording)
+    return recording
+
+
+def test_single_stream_runs_one_frame_after_the_other():
+    recording = measured("single_stream", Timed(), Until(None, 0.4))
+    assert recording.count == 50
+    assert recording.latencies_ms.tolist() == [8] * 50
+    assert [recording.stage_ms(s)[0] for s in recording.stages] == [1, 6, 1]
+    assert recording.cpu_mean_ms == 4
+
+
+def test_multi_stream_takes_until_the_last_camera_is_served():
+    recording = measured("multi_stream", Timed(), Until(10, None), streams=4)
+    assert recording.latencies_ms.tolist() == [32] * 10
+    assert recording.stage_ms("infer").tolist() == [24] * 10
+
+
+def test_paced_keeps_to_the_timetable():
+    recording = measured("paced", Timed(), Until(20, None), rate_hz=50)
+    assert np.diff(recording.starts_s) == pytest.approx(np.full(19, 0.02))
+    assert recording.ages_ms.tolist() == [8] * 20
+    assert recording.drops == {}
+
+
+def test_paced_does_not_leave_out_what_a_slow_frame_keeps_waiting():
+    """A frame of 28 ms: the next one was due 8 ms before its end, and is 16 ms old."""
+    recording = measured("paced", Timed([20]), Until(4, None), rate_hz=50)
+    assert recording.latencies_ms.tolist() == [28, 8, 8, 8]
+    assert recording.ages_ms.tolist() == [28, 16, 8, 8]
+    assert recording.drops == {}
+
+
+def test_paced_drops_and_counts_what_comes_while_the_model_is_busy():
+    """A frame of 70 ms at 20 ms: those of 20 and 40 ms have no turn, that of 60 ms has."""
+    recording = measured("paced", Timed([62]), Until(3, None), rate_hz=50)
+    assert recording.drops == {"late": 2}
+    assert recording.ages_ms.tolist() == [70, 18, 8]
+
+
+@pytest.mark.parametrize("scenario", ["multi-stream", "offline", "paced"])
+def test_each_scenario_measures_a_bundle(classifier_bundle, scenario):
+    found = edgekit.profile(classifier_bundle, scenario=scenario, runs=30, rate_hz=500)
+    (only,) = found.profiles
+    assert only.scenario == scenario
+    assert only.runs >= 30
+    assert (only.streams == 8) == (scenario == "multi-stream")
+    assert (only.rate_hz == 500) == (scenario == "paced") == (only.age_ms is not None)
+    assert only.throughput_fps > 0
+    assert only.cpu_ms > 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"scenario": "server"}, "offline, paced"),
+        ({"scenario": "camera"}, "without a source"),
+        ({"scenario": "paced", "source": "test://64x48"}, "with a source"),
+        ({"scenario": "paced", "rate_hz": 0}, "`rate`"),
+        ({"scenario": "paced", "rate_hz": float("nan")}, "`rate`"),
+        ({"streams": 0}, "`streams`"),
+        ({"within": 0}, "`within`"),
+        ({"processes": 0}, "`processes`"),
+        ({"processes": 2, "source": iter([])}, "iterator"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(classifier_bundle, wrong, message):
+    with pytest.raises(UsageError, match=message):
+        edgekit.profile(classifier_bundle, **wrong)
+
+
+def test_a_model_that_fails_side_by_side_fails_the_measurement(classifier_bundle, monkeypatch):
+    module = plugins.load("scenario", "offline")
+    monkeypatch.setattr(module, "_copies", lambda model: 3)
+    runs = itertools.count()
+    with edgekit.open(classifier_bundle) as model:
+        infer = type(model).infer
+
+        def failing(self):
+            if next(runs) > 40:
+                raise ValueError("broken")
+            return infer(self)
+
+        monkeypatch.setattr(type(model), "infer", failing)
+        with pytest.raises(ValueError, match="broken"):
+            edgekit.profile(model, scenario="offline", duration_s=60)
