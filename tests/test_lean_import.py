@@ -16,7 +16,7 @@ PACKAGE = Path(edgekit.__file__).parent
 # From the bottom up: a part imports from its own layer and from those below it.
 LAYERS = (
     {"errors"},
-    {"specs", "streaming", "atomic", "plugins"},
+    {"specs", "streaming", "atomic", "plugins", "isolated"},
     {"bundle", "data", "golden", "packing", "rows", "targets"},
     {"runtime", "doctor"},
     {"converters", "evaluation", "profiling", "reports", "demo"},

@@ -9,9 +9,9 @@ import msgspec
 import typer
 
 from edgekit.cli._output import Json, check_written, note, print_json, print_table, progress
-from edgekit.converters.isolated import run_isolated
 from edgekit.converters.recipe import parse_list, parse_shape, read_recipe, recipe_of
 from edgekit.errors import CheckFailed, InputError
+from edgekit.isolated import run_isolated
 
 
 def command(

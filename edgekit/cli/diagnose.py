@@ -68,9 +68,9 @@ def command(
 def _diagnosis(bundle: Path, data: str, model: Path | None) -> Any:
     import msgspec
 
-    from edgekit.converters.isolated import run_isolated
     from edgekit.data import load_data
     from edgekit.evaluation.diagnose import diagnose
+    from edgekit.isolated import run_isolated
     from edgekit.runtime.model import open_model
 
     with progress() as show:

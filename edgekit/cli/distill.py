@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from edgekit.cli._output import Json, check_written, note, print_json, print_table, progress
-from edgekit.converters.isolated import run_isolated
 from edgekit.errors import InputError, UsageError
+from edgekit.isolated import run_isolated
 
 
 def command(

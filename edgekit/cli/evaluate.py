@@ -65,10 +65,10 @@ def _evaluate(
     import msgspec
 
     from edgekit.bundle import MANIFEST
-    from edgekit.converters.isolated import run_isolated
     from edgekit.data import load_data
     from edgekit.evaluation.evaluate import open_beside
     from edgekit.evaluation.report import run_evaluation
+    from edgekit.isolated import run_isolated
     from edgekit.runtime.model import open_model
 
     if against is not None and not (against / MANIFEST).is_file():

@@ -106,8 +106,8 @@ def _inspect_tflite(file: Path) -> dict[str, Any]:
 def _inspect_onnx(file: Path) -> tuple[dict[str, Any], tuple[Finding, ...]]:
     import msgspec
 
-    from edgekit.converters.isolated import run_isolated
     from edgekit.converters.onnx.lint.finding import Finding
+    from edgekit.isolated import run_isolated
 
     found = run_isolated(
         "edgekit.converters.onnx.lint.describe:inspect_file",

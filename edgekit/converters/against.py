@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 
 from edgekit import plugins
-from edgekit.converters.isolated import Progress
 from edgekit.converters.sources import open_source
 from edgekit.data import load_data
 from edgekit.evaluation.diagnose import diagnose
 from edgekit.evaluation.evaluate import Reference, ReferenceModel
 from edgekit.evaluation.report import run_evaluation
+from edgekit.isolated import Progress
 from edgekit.runtime.model import Model, open_model
 
 

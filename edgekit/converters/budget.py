@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 
 from edgekit.bundle import Fallback
-from edgekit.converters.isolated import Progress
 from edgekit.converters.observe import Samples
 from edgekit.converters.sources.tflite import open_interpreter
 from edgekit.converters.static import FloatTwin
@@ -25,6 +24,7 @@ from edgekit.converters.tflite.flatbuffer import kinds_of, size_of, unpack
 from edgekit.converters.tflite.operators import OPERATORS
 from edgekit.converters.tflite.plan import LayerPrecision
 from edgekit.converters.tflite.quantize_static import Quantized
+from edgekit.isolated import Progress
 
 _SAMPLES = 32
 _TIMED_RUNS = 15

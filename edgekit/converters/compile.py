@@ -20,13 +20,13 @@ from edgekit.converters.assemble import (
 )
 from edgekit.converters.budget import Budget, Search, meet_budget
 from edgekit.converters.formats import Emitted
-from edgekit.converters.isolated import Progress
 from edgekit.converters.job import GOLDEN_SAMPLES, Job
 from edgekit.converters.quantize.ranges import RangeTable, read_ranges
 from edgekit.converters.samples import model_inputs
 from edgekit.converters.tflite.quantize_static import Quantized
 from edgekit.errors import ModelError, UsageError
 from edgekit.evaluation.evaluate import BundleModel, ReferenceModel, main_metric
+from edgekit.isolated import Progress
 from edgekit.runtime.backends import Backend, default_threads
 from edgekit.runtime.model import Model
 from edgekit.specs import class_count

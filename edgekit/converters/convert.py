@@ -27,7 +27,6 @@ from edgekit.converters.audit import ENOUGH_SAMPLES, range_finding, unstable_ran
 from edgekit.converters.budget import Budget
 from edgekit.converters.compile import compile_model, opened
 from edgekit.converters.formats import Emitted
-from edgekit.converters.isolated import Progress
 from edgekit.converters.job import (
     GOLDEN_SAMPLES,
     LAYER_SAMPLES,
@@ -49,6 +48,7 @@ from edgekit.evaluation.evaluate import Comparison, compare_with_source
 from edgekit.evaluation.layers import LayerComparison, compare_layers
 from edgekit.evaluation.metrics import format_metric
 from edgekit.golden import write_golden
+from edgekit.isolated import Progress
 from edgekit.profiling.latency import peak_rss_mb
 from edgekit.reports import render
 from edgekit.runtime.model import Model

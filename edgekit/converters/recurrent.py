@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.converters.isolated import Progress, run_isolated
 from edgekit.converters.sources.graph import FrozenGraph, one_line
 from edgekit.converters.sources.keras import loop_free
 from edgekit.converters.tflite.flatbuffer import pack, unpack
 from edgekit.errors import ModelError, require
+from edgekit.isolated import Progress, run_isolated
 from edgekit.runtime.tflite import describe_tflite
 
 _STATE_INPUT = 18

@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.converters.isolated import Progress
 from edgekit.converters.observe import Samples
 from edgekit.converters.sources.graph import checked_inputs
 from edgekit.data import Dataset, Sample
 from edgekit.errors import DataError, ModelError
+from edgekit.isolated import Progress
 from edgekit.runtime.preprocess import preprocessors, readings_of
 from edgekit.specs import Preprocess, TensorSpec
 

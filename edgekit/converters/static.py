@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.converters.feedback import Feedback
-from edgekit.converters.isolated import Progress
 from edgekit.converters.observe import Extremes, Samples, clipped_ranges, observe
 from edgekit.converters.quantize.aware.read import is_quantize_aware, trained_table
 from edgekit.converters.quantize.graph import Graph
@@ -36,6 +35,7 @@ from edgekit.converters.tflite.observe import TfliteProbe
 from edgekit.converters.tflite.operators import OPERATORS
 from edgekit.converters.tflite.plan import LayerPrecision
 from edgekit.converters.tflite.quantize_static import Quantized, quantize_static
+from edgekit.isolated import Progress
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import pytest
 
 import edgekit
 from edgekit.bundle import read_bundle
-from edgekit.converters.isolated import run_isolated
 from edgekit.errors import ModelError
+from edgekit.isolated import run_isolated
 
 DEMO = Path(edgekit.__file__).parent / "demo" / "model.keras"
 LIMIT_S = 60
@@ -196,14 +196,14 @@ def test_killed_converter_is_one_line_and_2(conversion, tmp_path, classifier_bun
         os.kill(at_work(process), signal.SIGKILL)
         _, errors = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 2
-    assert "the converter's process was ended by signal SIGKILL" in errors.splitlines()[-1]
+    assert "its process was ended by signal SIGKILL" in errors.splitlines()[-1]
     nothing_changed(tmp_path, classifier_bundle)
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_child_that_cannot_even_start_is_told(tmp_path):
     large = {"text": "x" * 1_000_000}  # more than a pipe holds: it breaks while being written
-    with pytest.raises(ModelError, match="working: the converter's process was ended with exit"):
+    with pytest.raises(ModelError, match="working: its process was ended with exit"):
         run_isolated(
             "edgekit.atomic:write_file",
             large,

@@ -252,7 +252,7 @@ def test_a_quantizer_that_ends_its_process_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "edgekit.converters.recurrent.emit_float", lambda source, convert: convert(source, "fp32")
     )
-    with pytest.raises(ModelError, match="the converter's process was ended by signal") as caught:
+    with pytest.raises(ModelError, match="its process was ended by signal") as caught:
         compiled(opened(lstm, tmp_path), "int8", tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -30,7 +30,6 @@ from edgekit.converters.distill.student import (
     width_of,
 )
 from edgekit.converters.distill.teachers import Ensemble, Teacher
-from edgekit.converters.isolated import Progress
 from edgekit.converters.quantize.aware.read import FLOAT_SUFFIX
 from edgekit.converters.quantize.aware.train import aware_model
 from edgekit.converters.samples import subset
@@ -39,6 +38,7 @@ from edgekit.converters.training.case import Case, are_shares, case_of, trainabl
 from edgekit.converters.training.fit import Score, Stage, batches, chosen, fit_best
 from edgekit.data import Dataset
 from edgekit.errors import ModelError, require
+from edgekit.isolated import Progress
 from edgekit.specs import Task
 
 _FEW = 64

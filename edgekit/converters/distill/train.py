@@ -14,10 +14,10 @@ import msgspec
 from edgekit.atomic import write_file
 from edgekit.converters.distill.course import Course
 from edgekit.converters.distill.settings import Distillation
-from edgekit.converters.isolated import Progress
 from edgekit.converters.quantize.ranges import Scheme
 from edgekit.converters.training.fit import Score, check_out, keras_file, split_sets
 from edgekit.errors import UsageError, expect_one_of, require
+from edgekit.isolated import Progress
 from edgekit.profiling.latency import peak_rss_mb
 from edgekit.specs import Preprocess, Task
 

@@ -8,7 +8,6 @@ import msgspec
 
 from edgekit.bundle import Fallback
 from edgekit.converters.formats import INTEGERS, Emitted, expect_ranges
-from edgekit.converters.isolated import Progress
 from edgekit.converters.observe import Samples
 from edgekit.converters.quantize import INT8_STEPS
 from edgekit.converters.quantize.ranges import Observer, RangeTable
@@ -21,6 +20,7 @@ from edgekit.converters.static import float_twin, has_trained_ranges
 from edgekit.converters.tflite.convert import convert_graph
 from edgekit.converters.tflite.lower import lower_tflite
 from edgekit.errors import ModelError, expect_one_of
+from edgekit.isolated import Progress
 from edgekit.runtime.tflite import TfliteDescription, describe_tflite
 from edgekit.specs import PRECISIONS as ALL_PRECISIONS
 from edgekit.targets import Target

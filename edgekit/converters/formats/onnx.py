@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from edgekit.converters.formats import Emitted, expect_ranges
-from edgekit.converters.isolated import Progress
 from edgekit.converters.observe import Extremes, Samples, clipped_ranges, observe
 from edgekit.converters.onnx.export import export_layers, export_onnx
 from edgekit.converters.onnx.graph import OnnxGraph
@@ -33,6 +32,7 @@ from edgekit.converters.sources.graph import FrozenGraph
 from edgekit.converters.sources.onnx import OnnxSource
 from edgekit.converters.static import has_trained_ranges
 from edgekit.errors import ModelError, expect_one_of
+from edgekit.isolated import Progress
 from edgekit.targets import Target
 
 MODEL_FILE = "model.onnx"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgekit.converters.isolated import Progress, run_isolated
 from edgekit.converters.sources.graph import FrozenGraph, fixed_inputs, one_line
 from edgekit.converters.sources.saved_model import freeze_signature
 from edgekit.errors import ModelError, require
+from edgekit.isolated import Progress, run_isolated
 
 
 def open_legacy(path: Path, scratch: Path, input_shape: tuple[int, ...] | None) -> FrozenGraph:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.atomic import output_errors
-from edgekit.converters.isolated import Progress
 from edgekit.data import Dataset, load_data
 from edgekit.errors import DataError, ModelError, UsageError, require
+from edgekit.isolated import Progress
 from edgekit.specs import Preprocess
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edgekit.converters.isolated import Progress
 from edgekit.converters.onnx.lint import lint
 from edgekit.converters.onnx.lint.scope import Scope, with_types
 from edgekit.converters.onnx.read import read_model, stored_at
+from edgekit.isolated import Progress
 from edgekit.specs import TensorSpec
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import msgspec
 from numpy.typing import NDArray
 
 from edgekit.atomic import write_file
-from edgekit.converters.isolated import Progress
 from edgekit.converters.quantize.aware.observe import MOST_SAMPLES
 from edgekit.converters.quantize.aware.rewrite import quantize_aware
 from edgekit.converters.quantize.ranges import Scheme
@@ -32,6 +31,7 @@ from edgekit.converters.training.fit import (
 )
 from edgekit.data import Dataset
 from edgekit.errors import UsageError, expect_one_of, require
+from edgekit.isolated import Progress
 from edgekit.profiling.latency import peak_rss_mb
 
 

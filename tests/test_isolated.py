@@ -2,8 +2,8 @@
 
 import pytest
 
-from edgekit.converters.isolated import run_isolated
-from edgekit.errors import ModelError, UsageError
+from edgekit.errors import BackendError, ModelError, UsageError
+from edgekit.isolated import run_isolated
 
 # Refused in the child before TensorFlow is imported.
 REFUSED = (
@@ -23,7 +23,7 @@ def test_functions_of_others_are_not_run():
 
 
 def test_a_child_that_dies_is_reported_with_its_last_words():
-    with pytest.raises(ModelError, match="a test: the converter's process was ended with exit"):
+    with pytest.raises(ModelError, match="a test: its process was ended with exit"):
         run_isolated("edgekit.converters.recipe:no_such_function", {}, what="a test")
 
 
@@ -35,3 +35,15 @@ def test_temporary_files_of_the_child_are_removed(tmp_path, monkeypatch):
     with pytest.raises(UsageError):
         run_isolated(*REFUSED, what="a test")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_that_takes_too_long_is_ended(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(600)")
+    with pytest.raises(BackendError, match="a test: no answer within 0.1 s, so its process was"):
+        run_isolated(
+            *REFUSED,
+            what="a test",
+            environment={"PYTHONPATH": str(tmp_path)},
+            timeout_s=0.1,
+            died=BackendError,
+        )

@@ -1,4 +1,4 @@
-"""Run one conversion job in a process of its own.
+"""Run one job in a fresh interpreter: a conversion, or a measurement that needs a fresh process.
 
 Vendor converters write to the terminal, leak memory and, on some graphs, end their process
 (TensorFlow's does on int8 LSTMs). So the command line stays light and gets either a result, an
@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
@@ -26,7 +27,7 @@ Progress = Callable[[str, int, int], None]
 
 _BOOT = (
     "import json, sys; boot = json.loads(sys.stdin.readline()); sys.path[:] = boot['path']; "
-    "from edgekit.converters.isolated import serve; serve(boot)"
+    "from edgekit.isolated import serve; serve(boot)"
 )
 
 
@@ -37,6 +38,8 @@ def run_isolated(
     what: str,
     environment: Mapping[str, str] | None = None,
     on_progress: Progress | None = None,
+    timeout_s: float | None = None,
+    died: type[EdgeKitError] = ModelError,
 ) -> Any:
     """Call `function(**arguments, on_progress=…)` in a fresh interpreter and return its result.
 
@@ -46,10 +49,12 @@ def run_isolated(
         what: what the job does, for the message if the child dies ("converting x.keras").
         environment: variables added to the child's.
         on_progress: receives the child's progress.
+        timeout_s: a child that takes longer is ended; None: it may take for ever.
+        died: class of the error that says how the child ended.
 
     Raises:
-        EdgeKitError: the class that the child raised.
-        ModelError: the child was ended by a signal or by its own library.
+        EdgeKitError: the class that the child raised; `died` if it was ended by a signal, by its
+            own library, or for taking too long.
     """
     if not function.startswith("edgekit."):
         raise ValueError(f"only functions of edgekit run isolated; got {function!r}")
@@ -69,22 +74,43 @@ def run_isolated(
         os.close(writer)
         try:
             assert child.stdin is not None
-            # A child that is dead already is told of below.
-            with suppress(BrokenPipeError), child.stdin:
-                child.stdin.write(json.dumps(job).encode() + b"\n")
-            answer = _listen(reader, on_progress)
-            child.wait()
+            with _limited(child, timeout_s) as took_too_long:
+                # A child that is dead already is told of below.
+                with suppress(BrokenPipeError), child.stdin:
+                    child.stdin.write(json.dumps(job).encode() + b"\n")
+                answer = _listen(reader, on_progress)
+                child.wait()
         finally:
             _end(child)
+        if answer is None and took_too_long.is_set():
+            raise died(f"{what}: no answer within {timeout_s:g} s, so its process was ended")
         if answer is None:
             log.seek(0)
-            raise ModelError(_obituary(what, child.returncode, log.read().decode(errors="replace")))
+            raise died(_obituary(what, child.returncode, log.read().decode(errors="replace")))
     if "result" in answer:
         return answer["result"]
     raise getattr(edgekit.errors, answer["error"])(answer["message"])
 
 
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
+
+
+@contextmanager
+def _limited(child: subprocess.Popen[bytes], limit_s: float | None) -> Iterator[threading.Event]:
+    """Kill the child after `limit_s`; the event tells that it was."""
+    is_over = threading.Event()
+
+    def end() -> None:
+        is_over.set()
+        child.kill()
+
+    timer = threading.Timer(limit_s or 0, end)
+    if limit_s is not None:
+        timer.start()
+    try:
+        yield is_over
+    finally:
+        timer.cancel()
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -117,7 +143,7 @@ def _obituary(what: str, code: int, log: str) -> str:
     how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
     last = [line.strip() for line in log.splitlines() if line.strip()][-1:]
     said = f"; its last line: {last[0][:300]}" if last else ""
-    return f"{what}: the converter's process was ended {how}{said}"
+    return f"{what}: its process was ended {how}{said}"
 
 
 def serve(job: dict[str, Any]) -> None:
