@@ -118,14 +118,18 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
     """From nothing to a result in fresh processes, milliseconds; medians.
 
+    The files had been read before: they come from the page cache, as after a restart of the
+    program and not of the device.
+
     Attributes:
         import_ms: of edgekit's runtime and the engine's package.
         open_ms: read, verify and open the bundle, replay its golden samples.
-        build_ms: of that the engine's build; None where none is built or it was kept.
+        build_ms: the engine's build, once, in none of the others; None where none was built.
         first_ms: the first inference after opening.
         total_ms: from the interpreter's start to the first result.
         processes: how many were measured.
         total_interval_ms: 95 % of the median of `total_ms`; None below six processes.
+        start_ms: of `total_ms` the start of the process and of the interpreter.
     """
 
     import_ms: float
@@ -135,6 +139,7 @@ class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
     total_ms: float
     processes: int
     total_interval_ms: Interval | None = None
+    start_ms: float | None = None
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
