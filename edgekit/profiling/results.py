@@ -216,6 +216,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
         activations_bytes: most that lives at once, inputs and outputs of operators.
         size_bytes: of the model's file.
         layers: each operator's.
+        notes: what these figures leave out, a sentence each; empty where they are whole.
     """
 
     parameters: int
@@ -223,6 +224,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     activations_bytes: int
     size_bytes: int
     layers: tuple[LayerCost, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class LayerCost(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,6 +239,8 @@ class LayerCost(msgspec.Struct, frozen=True, kw_only=True):
         parameters: numbers in its weights.
         read_bytes: inputs and weights.
         written_bytes: outputs.
+        weights: dtype of its first weights; "" where it has none.
+        note: what is not known of it, or how it was counted.
     """
 
     name: str
@@ -247,6 +251,8 @@ class LayerCost(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     read_bytes: int
     written_bytes: int
+    weights: str = ""
+    note: str = ""
 
 
 class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):

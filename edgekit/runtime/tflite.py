@@ -21,7 +21,7 @@ from edgekit.specs import TensorSpec
 
 _IDENTIFIER = b"TFL3"
 _SCHEMA_VERSION = 3
-_BITS = {
+BITS = {
     **dict.fromkeys(("float32", "int32", "uint32"), 32),
     **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 16),
     **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 64),
@@ -29,6 +29,7 @@ _BITS = {
     "int4": 4,
     "int2": 2,
 }
+"""Size of an element by dtype; of types that are not here it depends on the content."""
 
 
 class TensorDetail(msgspec.Struct, frozen=True):
@@ -211,8 +212,8 @@ def _tensor(table: Table, buffers: list[int]) -> TensorDetail:
         raise DamagedBuffer("a tensor of unknown type, negative size or missing buffer")
     dtype = types[code].lower()
     stored = buffers[buffer] if buffers else 0
-    needed = (math.prod(shape) * _BITS.get(dtype, 0) + 7) // 8
-    if stored and dtype in _BITS and table.position(6) is None and stored != needed:
+    needed = (math.prod(shape) * BITS.get(dtype, 0) + 7) // 8
+    if stored and dtype in BITS and table.position(6) is None and stored != needed:
         raise DamagedBuffer(f"a tensor of {needed} bytes with {stored} stored")
     detail = TensorDetail(table.text(3), shape, dtype, constant_bytes=stored)
     quantization = table.table(4)

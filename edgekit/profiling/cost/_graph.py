@@ -1,0 +1,169 @@
+"""What operators cost, whatever the format their graph was read from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from edgekit.profiling.results import Cost, LayerCost
+from edgekit.runtime.tflite import BITS
+
+_BITS = BITS | {"uint4": 4, "uint2": 2, "float8": 8, "float4": 4}
+# They give their input's memory another shape: engines copy nothing.
+_VIEWS = frozenset(
+    ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
+)
+# They read of their largest input no more than they write.
+_PICKS = frozenset(
+    (
+        *("GATHER", "GATHER_ND", "SLICE", "STRIDED_SLICE", "EMBEDDING_LOOKUP"),
+        *("Gather", "GatherND", "GatherElements", "Slice"),
+    )
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """One tensor; two are the same if they are the same object.
+
+    Attributes:
+        name: as in the file.
+        shape: None where the file does not tell.
+        dtype: a numpy name, ``int4``, ``bfloat16`` …
+        is_constant: whether its content stands in the file.
+    """
+
+    name: str
+    shape: tuple[int, ...] | None
+    dtype: str
+    is_constant: bool = False
+
+    @property
+    def elements(self) -> int:
+        """Numbers in it; 0 where its shape is not known."""
+        return 0 if self.shape is None else math.prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its content; 0 where shape or dtype do not tell."""
+        return (self.elements * _BITS.get(self.dtype, 0) + 7) // 8
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operator.
+
+    Attributes:
+        kind: its name in the format.
+        inputs: tensors it reads, weights too.
+        outputs: tensors it writes.
+        macs: None where they are not known.
+        weights: those of the inputs that are parameters.
+        note: what is to be known.
+    """
+
+    kind: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    macs: int | None
+    weights: tuple[Tensor, ...] = ()
+    note: str = ""
+
+
+def cost_of_graph(
+    nodes: Sequence[Node],
+    bodies: Sequence[Sequence[Node]],
+    kept: Iterable[Tensor],
+    size_bytes: int,
+) -> Cost:
+    """Return what a graph costs.
+
+    Args:
+        nodes: of the main graph, in the order they run.
+        bodies: of loops and branches; each counts once.
+        kept: inputs, outputs and states of the model, which live to its end.
+        size_bytes: of the file.
+    """
+    every = [*nodes, *(node for body in bodies for node in body)]
+    layers = tuple(_layer(node) for node in every)
+    weights = {id(tensor): tensor for node in every for tensor in node.weights}
+    notes = dict.fromkeys(f"{layer.kind}: {layer.note}" for layer in layers if layer.note)
+    return Cost(
+        parameters=sum(tensor.elements for tensor in weights.values()),
+        macs=sum(layer.macs for layer in layers),
+        activations_bytes=peak_bytes(nodes, kept)
+        + max((peak_bytes(body, ()) for body in bodies), default=0),
+        size_bytes=size_bytes,
+        layers=layers,
+        notes=tuple(notes),
+    )
+
+
+def peak_bytes(nodes: Sequence[Node], kept: Iterable[Tensor]) -> int:
+    """Return the most bytes of tensors that live at once, in the order of `nodes`.
+
+    A tensor lives from the operator that writes it to the last that reads it; one that nothing
+    writes, from the beginning. What an allocator adds is not in it: gaps, alignment, and memory
+    that a kernel wants for itself.
+    """
+    shares: dict[int, int] = {}  # a view -> the tensor whose memory it is
+    sizes: dict[int, int] = {}
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for place, node in enumerate(nodes):
+        if node.kind in _VIEWS and node.inputs and not node.inputs[0].is_constant:
+            source = id(node.inputs[0])
+            shares[id(node.outputs[0])] = shares.get(source, source)
+        for is_output, tensors in ((False, node.inputs), (True, node.outputs)):
+            for tensor in tensors:
+                root = shares.get(id(tensor), id(tensor))
+                if not tensor.is_constant:
+                    sizes.setdefault(root, tensor.size_bytes)
+                    first.setdefault(root, place if is_output else 0)
+                    last[root] = place
+    for tensor in kept:
+        root = shares.get(id(tensor), id(tensor))
+        if root in last and not tensor.is_constant:
+            last[root] = len(nodes)
+    changes = [0] * (len(nodes) + 2)
+    for root, size in sizes.items():
+        changes[first[root]] += size
+        changes[last[root] + 1] -= size
+    living = peak = 0
+    for change in changes:
+        living += change
+        peak = max(peak, living)
+    return peak
+
+
+def _layer(node: Node) -> LayerCost:
+    output = node.outputs[0] if node.outputs else Tensor("", (), "")
+    missing = output.shape is None or node.macs is None
+    note = node.note or ("its shapes are not in the file" if missing else "")
+    return LayerCost(
+        name=output.name,
+        kind=node.kind,
+        shape=output.shape or (),
+        dtype=output.dtype,
+        macs=node.macs or 0,
+        parameters=sum(tensor.elements for tensor in node.weights),
+        read_bytes=_read_bytes(node),
+        written_bytes=0 if node.kind in _VIEWS else _bytes(node.outputs),
+        weights=node.weights[0].dtype if node.weights else "",
+        note=note,
+    )
+
+
+def _read_bytes(node: Node) -> int:
+    if node.kind in _VIEWS:
+        return 0
+    read = _bytes(node.inputs)
+    if node.kind in _PICKS and node.inputs:
+        largest = max(tensor.size_bytes for tensor in node.inputs)
+        read -= max(0, largest - _bytes(node.outputs))
+    return read
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.size_bytes for tensor in {id(tensor): tensor for tensor in tensors}.values())
