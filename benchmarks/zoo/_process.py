@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.zoo._outcome import Outcome
-from edgekit.profiling.latency import peak_rss_mb
+from edgekit.profiling.rss import peak_rss_mb
 
 Work = Callable[..., Outcome]
 

@@ -18,9 +18,7 @@ _MOST_OPERATORS = 10
 
 
 def command(
-    bundles: Annotated[
-        list[Path], typer.Argument(metavar="BUNDLE…", help="Folders NAME.edgekit.")
-    ],
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE…", help="Folders NAME.edgekit.")],
     scenario: Annotated[
         str | None,
         typer.Option(help="single-stream, multi-stream, offline, paced, camera, cold-start."),
@@ -253,9 +251,9 @@ def _earlier(json: str | None) -> dict[str, Profile]:
         return {}
     try:
         content = msgspec.json.decode(file.read_bytes())
-        parts = content["bundles"] if "bundles" in content else [content]
+        parts = content.get("bundles", [content])
         found = [msgspec.convert(part, Profile) for part in parts]
-    except (OSError, msgspec.MsgspecError, TypeError) as error:
+    except (OSError, msgspec.MsgspecError, TypeError, AttributeError) as error:
         raise InputError(
             f"cannot resume from {file}: {error}; it is no JSON of edgekit profile: name "
             "another file, or leave out --resume"

@@ -49,7 +49,7 @@ from edgekit.evaluation.layers import LayerComparison, compare_layers
 from edgekit.evaluation.metrics import format_metric
 from edgekit.golden import write_golden
 from edgekit.isolated import Progress
-from edgekit.profiling.latency import peak_rss_mb
+from edgekit.profiling.rss import peak_rss_mb
 from edgekit.reports import render
 from edgekit.runtime.model import Model
 from edgekit.specs import Preprocess, Task

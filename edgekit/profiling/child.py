@@ -170,6 +170,6 @@ def block(request: dict[str, Any], cv2_threads: int, on_progress: Any) -> Any:
 
 
 def _frame(model: Model) -> Any:
-    from edgekit.profiling.latency import golden_frames
+    from edgekit.profiling.frames import golden_frames
 
     return next(golden_frames(model))

@@ -53,13 +53,7 @@ def cold_start(
         raise UsageError(f"`processes` must be at least 1; got {processes}")
     starts: list[dict[str, Any]] = []
     for number in range(processes + 1):
-        spawned_s = time.perf_counter()
-        arguments = {"bundle": str(bundle), "backend": backend, "threads": threads}
-        found = _measured("start", arguments, f"the cold start of {bundle}", limit_s, on_progress)
-        found["start_ms"] = 1000 * (found["began_s"] - spawned_s)
-        built_ms = found["build_ms"] or 0.0
-        found["total_ms"] = 1000 * (found["opened_s"] - spawned_s) + found["first_ms"] - built_ms
-        starts.append(found)
+        starts.append(start(bundle, backend, threads, limit_s=limit_s, on_progress=on_progress))
         if on_progress is not None:
             on_progress("cold start", number, processes)
     counted = starts[1:]
@@ -76,6 +70,31 @@ def cold_start(
         total_ms=middle("total_ms"),
         processes=processes,
     )
+
+
+def start(
+    bundle: str | Path,
+    backend: str | None,
+    threads: int | None,
+    *,
+    limit_s: float = LIMIT_S,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Open a bundle in one fresh process and infer once; see `cold_start` and `ColdStart`.
+
+    Returns:
+        ``start_ms``, ``import_ms``, ``open_ms``, ``build_ms`` (None: no engine was built),
+        ``first_ms``, and ``total_ms``, all of them but the build.
+    """
+    spawned_s = time.perf_counter()
+    arguments = {"bundle": str(bundle), "backend": backend, "threads": threads}
+    found: dict[str, Any] = _measured(
+        "start", arguments, f"the cold start of {bundle}", limit_s, on_progress
+    )
+    built_ms = found["build_ms"] or 0.0
+    found["start_ms"] = 1000 * (found["began_s"] - spawned_s)
+    found["total_ms"] = 1000 * (found["opened_s"] - spawned_s) + found["first_ms"] - built_ms
+    return found
 
 
 def memory(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -227,9 +225,3 @@ def _profile(
         cost=cost,
         left_out=failures or {},
     )
-
-
-def peak_rss_mb() -> float:
-    """Return the most memory that this process has held, in MB (10^6 bytes)."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -21,6 +21,7 @@ from edgekit.profiling.results import (
     Moment,
     Pressure,
 )
+from edgekit.profiling.rss import peak_rss_mb
 from edgekit.profiling.scenarios import Work
 from edgekit.profiling.trust import Observed, examine
 from edgekit.profiling.warm_up import WarmUp, warm_up
@@ -34,6 +35,7 @@ _PERCENTILES = (50, 90, 99)
 _PILOT_S = 0.3
 _LEAST_S, _MOST_S = 2.0, 10.0
 _SOURCE_S = 3.0
+_COLD_STARTS = 10
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +59,7 @@ class Measurement:
     def __init__(self, settings: Settings, on_progress: OnProgress) -> None:
         self._settings = settings
         self._scenario = plugins.load("scenario", settings.scenario.replace("-", "_"))
+        self._is_cold = getattr(self._scenario, "IS_COLD", False)
         self._on_progress = on_progress
 
     def __call__(self, model: Model) -> LatencyProfile:
@@ -66,11 +69,16 @@ class Measurement:
         return self._detailed(model, measured) if settings.details else measured
 
     def _here(self, model: Model) -> LatencyProfile:
+        settings = self._settings
         name = f"{model.backend_name}, {model.backend.threads} threads"
-        self._on_progress(f"{name}: warming up", 0, 0)
-        frames = golden_frames(model)
-        warm = warm_up(lambda: model(next(frames)))
-        until = self._until(model)
+        if self._is_cold:
+            warm = WarmUp(runs=0, steady=True, seconds=0.0)
+            until = Until(settings.runs or _COLD_STARTS, settings.duration_s)
+        else:
+            self._on_progress(f"{name}: warming up", 0, 0)
+            frames = golden_frames(model)
+            warm = warm_up(lambda: model(next(frames)))
+            until = self._until(model)
         recording = Recording(self._scenario.STAGES)
         work = self._work(model, until)
         work.on_run = lambda count: self._on_progress(name, count, until.runs or 0)
@@ -141,8 +149,6 @@ class Measurement:
             threads=model.backend.threads,
             rate_hz=rate_hz,
         )
-        from edgekit.profiling.latency import peak_rss_mb
-
         return LatencyProfile(
             scenario=name,
             backend=model.backend_name,
@@ -186,6 +192,9 @@ class Measurement:
 
         settings = self._settings
         request: dict[str, Any] = {
+            "model": model.bundle.path,
+            "backend": model.backend_name,
+            "threads": [model.backend.threads],
             "scenario": settings.scenario,
             "source": settings.source,
             "rate_hz": settings.rate_hz,
@@ -194,16 +203,7 @@ class Measurement:
             "runs": settings.runs,
             "within": settings.within,
         }
-        return merged(
-            blocks(
-                model.bundle,
-                backend=model.backend_name,
-                threads=model.backend.threads,
-                processes=settings.processes,
-                request=request,
-                on_progress=self._on_progress,
-            )
-        )
+        return merged(blocks(request, settings.processes, on_progress=self._on_progress))
 
     def _detailed(self, model: Model, measured: LatencyProfile) -> LatencyProfile:
         """Add what takes further measurements."""
@@ -222,8 +222,8 @@ class Measurement:
             measured,
             roofline=roofline,
             operators=operators,
-            memory=memory(model.bundle, name, threads),
-            cold_start=cold_start(model.bundle, name, threads),
+            memory=memory(model.bundle.path, name, threads),
+            cold_start=cold_start(model.bundle.path, name, threads),
         )
 
 

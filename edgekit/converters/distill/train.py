@@ -18,7 +18,7 @@ from edgekit.converters.quantize.ranges import Scheme
 from edgekit.converters.training.fit import Score, check_out, keras_file, split_sets
 from edgekit.errors import UsageError, expect_one_of, require
 from edgekit.isolated import Progress
-from edgekit.profiling.latency import peak_rss_mb
+from edgekit.profiling.rss import peak_rss_mb
 from edgekit.specs import Preprocess, Task
 
 if TYPE_CHECKING:

@@ -2,7 +2,8 @@
 
 The first ones are those of MLPerf Inference (Reddi et al. 2020, ISCA, 446-459). A module here has
 `PERCENTILE`, the one that the scenario is judged by, `STAGES`, the names of a run's stages, and
-`measure(work, recording)`, which adds one `Run` a run until `work.until` is over.
+`measure(work, recording)`, which adds one `Run` a run until `work.until` is over. With `IS_COLD`
+nothing is warmed up before.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from edgekit.converters.training.fit import (
 from edgekit.data import Dataset
 from edgekit.errors import UsageError, expect_one_of, require
 from edgekit.isolated import Progress
-from edgekit.profiling.latency import peak_rss_mb
+from edgekit.profiling.rss import peak_rss_mb
 
 
 class Training(Fit, frozen=True, kw_only=True):
