@@ -1,9 +1,9 @@
 """What it costs to be measured: the latency that `edgekit profile` tells against a bare loop's.
 
-Ours: the p50 of `edgekit.profile` of an opened bundle, with its stamps between the stages, CPU times,
-telemetry and pressure counters.
-Peer: the same opened bundle in a loop with one clock reading before and one after each call, median.
-Both take the same frames, in turns, run for run in blocks.
+Ours: the p50 of `edgekit.profile` of an opened bundle, with its stamps between the stages, CPU
+times, telemetry and pressure counters.
+Peer: the same opened bundle in a loop that reads the clock before and after each call, median. Both
+take the same frames, in blocks in turns.
 
 It must show: the p50 within 1 % of the bare loop's, for a small network and a large one.
 """

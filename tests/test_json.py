@@ -5,10 +5,28 @@ import re
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from edgekit.cli import main
+from edgekit.profiling.results import (
+    Block,
+    ColdStart,
+    Cost,
+    Energy,
+    Finding,
+    LatencyProfile,
+    LayerCost,
+    Memory,
+    Moment,
+    Operator,
+    Operators,
+    Pressure,
+    Profile,
+    Roofline,
+)
+from edgekit.runtime.statistics import Interval, Summary
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "json.md"
 
@@ -77,6 +95,81 @@ def test_segmentation_lines(segmenter_bundle, tmp_path):
     value = json.loads(lines.read_text().splitlines()[0])["value"]
     assert list(value) == ["height", "width", "shares"]
     assert sum(value["shares"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def full_profile():
+    """Return a profile that has a configuration with everything, and one with next to nothing."""
+    times, ends = Summary(1, 2, 3, 4, 1.5), Interval(0.9, 1.1)
+    bare = LatencyProfile(
+        scenario="single-stream",
+        backend="litert",
+        executes="LiteRT",
+        threads=1,
+        precision="int8",
+        latency_ms=times,
+        intervals_ms=dict.fromkeys(("p50", "p90", "p99")),
+        cpu_ms=1.0,
+        throughput_fps=1.0,
+        stages_ms={"infer": times},
+        peak_rss_mb=1.0,
+        runs=1,
+        warm_up_runs=1,
+        steady=True,
+        pressure=Pressure(wall_s=1.0),
+        energy=Energy(rail="VDD_IN", joules_per_inference=1.0, mean_power_w=1.0),
+        memory=Memory(peak_rss_mb=1.0),
+        cold_start=ColdStart(
+            import_ms=1.0, open_ms=1.0, build_ms=None, first_ms=1.0, total_ms=3.0, processes=1
+        ),
+        operators=Operators(
+            operators=(Operator(name="a", kind="b", ms=1.0, share=1.0),), note="why"
+        ),
+    )
+    layer = LayerCost(
+        name="a", kind="b", shape=(1,), dtype="int8", macs=1, parameters=1, read_bytes=1,
+        written_bytes=1,
+    )  # fmt: skip
+    full = msgspec.structs.replace(
+        bare,
+        intervals_ms=dict.fromkeys(("p50", "p90", "p99"), ends),
+        findings=(Finding(code="a", is_doubt=True, message="b", evidence={"c_ms": 1.0}),),
+        blocks=(Block(latency_ms=times, runs=1, cpu_ms=1.0),),
+        age_ms=times,
+        drops={"late": 1},
+        energy=None,
+        memory=None,
+        cold_start=msgspec.structs.replace(bare.cold_start, total_interval_ms=ends),
+        operators=Operators(
+            operators=(Operator(name="a", kind="b", ms=1.0, share=1.0, shape=(1,)),)
+        ),
+        roofline=Roofline(peak_gflops=1.0, bandwidth_gb_s=1.0, source="a probe"),
+        telemetry=(
+            Moment(
+                at_s=0.0,
+                power_mw={"a": 1.0},
+                temperature_c={"a": 1.0},
+                clocks_mhz={"a": 1.0},
+                throttled=("hot",),
+            ),
+        ),
+    )
+    none = msgspec.structs.replace(bare, cold_start=None, operators=None)
+    return Profile(
+        bundle="a.edgekit",
+        bundle_sha256="0",
+        frames="golden",
+        environment={"machine": "x86_64"},
+        profiles=(bare, full, none),
+        cost=Cost(
+            parameters=1,
+            macs=1,
+            activations_bytes=1,
+            size_bytes=1,
+            layers=(layer,),
+            notes=("why",),
+        ),
+        left_out={"openvino": "why"},
+    )
 
 
 def test_profile(classifier_bundle, tmp_path):

@@ -57,7 +57,7 @@ def command(
         sink=[str(output / "annotated.mp4"), str(output / "results.jsonl")],
     )
     note("4/4 profiling it")
-    profile.command(bundle, report=output / "latency.html")
+    profile.command([bundle], report=output / "latency.html")
     rows = [
         ("annotated video", str(output / "annotated.mp4")),
         ("results, one line a frame", str(output / "results.jsonl")),

@@ -153,6 +153,8 @@ def _check(settings: Settings) -> None:
         raise UsageError(f"`processes` must be 1 to 1000; got {settings.processes}")
     if settings.processes > 1 and not isinstance(settings.source, str | Path | int | None):
         raise UsageError("an iterator is read once: `processes` needs a source that has a name")
+    if settings.processes > 1 and settings.sinks:
+        raise UsageError("`sink` takes one process: the next one would write over its results")
 
 
 def _configurations(

@@ -26,5 +26,6 @@ def write_samples(profile: Profile, path: Path) -> None:
     for p in profile.profiles:
         name = f"{p.scenario} {p.backend} {p.threads}"
         columns = [p.stage_samples_ms.get(stage, ("",) * len(p.samples_ms)) for stage in stages]
-        lines.writerows(zip([name] * len(p.samples_ms), p.starts_s, p.samples_ms, *columns, strict=True))
+        names = [name] * len(p.samples_ms)
+        lines.writerows(zip(names, p.starts_s, p.samples_ms, *columns, strict=True))
     write_file(path, text.getvalue().encode())
