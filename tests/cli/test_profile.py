@@ -1,0 +1,159 @@
+"""`edgekit profile` on the command line: exit codes, files, and sweeps that are taken up again."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from edgekit.cli import main
+from edgekit.profiling import measurement
+from edgekit.profiling.results import Finding
+
+
+@pytest.fixture
+def profiled(classifier_bundle, tmp_path):
+    """Return a function that profiles the classifier and gives its exit code and JSON."""
+
+    def profiled(*arguments):
+        file = tmp_path / "out.json"
+        arguments = [str(a) for a in arguments]
+        code = main(["profile", str(classifier_bundle), *arguments, "--json", str(file)])
+        return code, json.loads(file.read_text()) if file.exists() else None
+
+    return profiled
+
+
+def findings_are(monkeypatch, *findings):
+    monkeypatch.setattr(measurement, "examine", lambda observed: findings)
+
+
+def test_a_figure_that_does_not_deserve_trust_fails_only_if_asked(profiled, monkeypatch, capsys):
+    doubt = Finding(code="drift", is_doubt=True, message="it became 12 % slower; wait")
+    findings_are(monkeypatch, doubt)
+    assert profiled("--runs", 10)[0] == 0
+    assert "warning: litert, int8, 1 thread: it became 12 % slower; wait" in capsys.readouterr().err
+    code, written = profiled("--runs", 10, "--strict")
+    assert code == 1
+    assert "do not deserve trust: drift" in capsys.readouterr().err
+    assert written["profiles"][0]["findings"][0]["code"] == "drift"  # written all the same
+
+
+def test_what_is_only_told_does_not_fail(profiled, monkeypatch, capsys):
+    findings_are(monkeypatch, Finding(code="heavy-tail", is_doubt=False, message="p99 is far"))
+    assert profiled("--runs", 10, "--strict")[0] == 0
+    assert "note: litert, int8, 1 thread: p99 is far" in capsys.readouterr().err
+
+
+def test_a_sweep_goes_on_where_it_was_stopped(profiled):
+    code, first = profiled("--runs", 10, "--threads", "1,2")
+    assert code == 0
+    code, second = profiled("--runs", 10, "--threads", "1,2,3", "--resume")
+    assert code == 0
+    assert [p["threads"] for p in second["profiles"]] == [1, 2, 3]
+    assert second["profiles"][:2] == first["profiles"]  # to the last digit: not measured again
+
+
+def test_a_sweep_is_written_after_each_configuration(profiled, tmp_path, monkeypatch):
+    seen = []
+
+    def examine(observed):
+        file = tmp_path / "out.json"
+        seen.append(len(json.loads(file.read_text())["profiles"]) if file.exists() else 0)
+        return ()
+
+    monkeypatch.setattr(measurement, "examine", examine)
+    profiled("--runs", 10, "--threads", "1,2,3")
+    assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "message"),
+    [
+        ("{}", 2, "no JSON of edgekit profile"),
+        ("[1]", 2, "no JSON of edgekit profile"),
+        ("not JSON", 2, "no JSON of edgekit profile"),
+    ],
+)
+def test_what_is_no_profile_is_not_resumed(profiled, tmp_path, capsys, content, code, message):
+    (tmp_path / "out.json").write_text(content)
+    assert (
+        main(["profile", "x.edgekit", "--resume", "--json", str(tmp_path / "out.json")]) == code
+    )
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "out.json").read_text() == content
+
+
+def test_figures_of_another_machine_are_not_mixed_in(profiled, tmp_path, capsys):
+    _, written = profiled("--runs", 10)
+    written["environment"]["cpu"] = "another"
+    (tmp_path / "out.json").write_text(json.dumps(written))
+    assert profiled("--runs", 10, "--resume")[0] == 2
+    shown = capsys.readouterr().err
+    assert "another environment" in shown
+    assert "'cpu': 'another'" in shown
+
+
+def test_several_bundles(classifier_bundle, segmenter_bundle, tmp_path, capsys):
+    file = tmp_path / "out.json"
+    both = [str(classifier_bundle), str(segmenter_bundle), "--runs", "10"]
+    assert main(["profile", *both, "--json", str(file)]) == 0
+    names = [Path(one["bundle"]).name for one in json.loads(file.read_text())["bundles"]]
+    assert names == [classifier_bundle.name, segmenter_bundle.name]
+    assert main(["profile", *both, "--report", str(tmp_path / "a.html")]) == 2
+    assert "`report` takes one bundle" in capsys.readouterr().err
+
+
+def test_files_beside_the_table(profiled, tmp_path):
+    out = {name: tmp_path / f"out.{name}" for name in ("csv", "md", "html", "trace")}
+    places = ("--samples", out["csv"], "--markdown", out["md"], "--report", out["html"])
+    assert profiled("--runs", 10, *places, "--trace", out["trace"])[0] == 0
+    assert len(list(csv.reader(out["csv"].read_text().splitlines()))) == 11
+    assert "p50" in out["md"].read_text()
+    assert "p50" in out["html"].read_text()
+    assert json.loads(out["trace"].read_text())["traceEvents"]
+
+
+def test_processes_are_blocks(profiled):
+    _, written = profiled("--runs", 10, "--processes", 3)
+    (only,) = written["profiles"]
+    assert [block["runs"] for block in only["blocks"]] == [10, 10, 10]
+    assert only["runs"] == 30
+    blocks_ms = [block["latency_ms"]["p50"] for block in only["blocks"]]
+    assert only["latency_ms"]["p50"] == pytest.approx(sum(blocks_ms) / 3)
+    interval = only["intervals_ms"]["p50"]
+    assert interval["low"] < only["latency_ms"]["p50"] < interval["high"]
+
+
+def test_cold_starts(profiled):
+    _, written = profiled("--scenario", "cold-start", "--runs", 2)
+    (only,) = written["profiles"]
+    assert only["runs"] == 2
+    assert {"start", "import", "open", "first"} == set(only["stages_ms"])
+
+
+def test_every_engine_that_can_run(profiled):
+    code, written = profiled("--backend", "all", "--runs", 10)
+    assert code == 0
+    assert "litert" in {p["backend"] for p in written["profiles"]}
+    assert written["left_out"].keys() & {"openvino_bf16"} or "openvino" not in written["left_out"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threads", "0"], "`threads`"),
+        (["--threads", "1,x"], "`threads`"),
+        (["--backend", "litert,nothing", "--runs", "10"], "nothing"),
+        (["--resume"], "`resume` needs"),
+        (["--scenario", "server"], "`scenario`"),
+        (["--rate", "0", "--scenario", "paced"], "`rate`"),
+        (["--processes", "2", "--source", "test://64x48", "--sink", "a.jsonl"], "`sink`"),
+        (["--report", "nowhere/a.html"], "its folder does not exist"),
+    ],
+)
+def test_wrong_use(classifier_bundle, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["profile", str(classifier_bundle), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
