@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from edgekit.doctor.finding import Finding, Severity
 from edgekit.doctor.machine import Machine
 from edgekit.errors import EnvironmentLacks
+from edgekit.targets.power_mode import power_mode as power_mode_of
+from edgekit.targets.processors import cpu_clocks, jetson_gpu_clocks_mhz
 from edgekit.targets.telemetry import raspberry_pi, thermal
 
 _CPU = "/sys/devices/system/cpu"
@@ -21,28 +23,22 @@ _COOLING = "cool the board better, then start it again"
 
 def power_mode(machine: Machine) -> Iterator[Finding]:
     """Look which of its power modes a Jetson is in."""
-    config = machine.files.text("/etc/nvpmodel.conf")
-    # Only lines that begin so count: "# < POWER_MODEL …" is a comment.
-    found = re.findall(r"^\s*<\s*POWER_MODEL\s+ID=(\d{1,9})\s+NAME=([\w.-]+)", config, re.MULTILINE)
-    modes = {int(number): name for number, name in found}
-    default = re.search(r"^\s*<\s*PM_CONFIG\s+DEFAULT=(\d{1,9})\b", config, re.MULTILINE)
-    status = re.search(r"pmode:(\d{1,9})\b", machine.files.text("/var/lib/nvpmodel/status"))
-    told = status or default  # before the first change there is no status
-    if not modes or told is None:
+    found = power_mode_of(machine.files)
+    if found is None:
         return
-    mode = int(told[1])
+    mode, modes = found.number, found.names
     others = ", ".join(f"{name} (-m {number})" for number, name in modes.items() if number != mode)
     remedy = f"sudo nvpmodel -m NUMBER; there are {others}"
-    if mode not in modes:
+    if found.name is None:
         what = f"power mode {mode}, which /etc/nvpmodel.conf does not define"
         yield Finding("warning", "power.mode", what, remedy)
         return
-    what = f"power mode {modes[mode]} ({mode})"
-    default_name = modes.get(int(default[1])) if default else None
-    if default_name and _budget_w(modes[mode]) < _budget_w(default_name):
+    what = f"power mode {found.name} ({mode})"
+    default_name = None if found.default is None else modes.get(found.default)
+    if default_name and _budget_w(found.name) < _budget_w(default_name):
         what += f", below the default {default_name}"
         yield Finding("warning", "power.mode", what, remedy)
-    elif any(_budget_w(name) > _budget_w(modes[mode]) for name in modes.values()):
+    elif any(_budget_w(name) > _budget_w(found.name) for name in modes.values()):
         yield Finding("note", "power.mode", f"{what}; not the fastest", remedy)
     else:
         yield Finding("ok", "power.mode", what)
@@ -52,39 +48,22 @@ def gpu_clock(machine: Machine) -> Iterator[Finding]:
     """Look whether a Jetson's GPU clock follows the load, which makes latencies vary."""
     if not machine.probe.is_jetson:
         return
-    devfreq = "/sys/class/devfreq"
-    for name in machine.files.names(devfreq):
-        if not re.search(r"\.gpu$|ga10b$|^gpu-gpc", name):  # Orin, Orin on newer kernels, Thor
-            continue
-        low = machine.files.number(f"{devfreq}/{name}/min_freq")
-        high = machine.files.number(f"{devfreq}/{name}/max_freq")
-        if low is None or high is None:
-            continue
-        if low == high:
-            yield Finding("ok", "power.gpu_clock", f"GPU clock fixed at {high / 1e6:.0f} MHz")
+    for low_mhz, high_mhz in jetson_gpu_clocks_mhz(machine.files).values():
+        if low_mhz == high_mhz:
+            yield Finding("ok", "power.gpu_clock", f"GPU clock fixed at {high_mhz:.0f} MHz")
         else:
-            what = f"GPU clock follows the load, {low / 1e6:.0f} to {high / 1e6:.0f} MHz"
+            what = f"GPU clock follows the load, {low_mhz:.0f} to {high_mhz:.0f} MHz"
             yield Finding("note", "power.gpu_clock", what, "before measuring: sudo jetson_clocks")
 
 
 def cpu_clock(machine: Machine) -> Iterator[Finding]:
     """Look at the governors of the CPU clocks."""
-    files = machine.files
-    policies = [
-        f"{_CPU}/{name}/cpufreq"
-        for name in files.names(_CPU)
-        if re.fullmatch(r"cpu\d+", name) and files.is_there(f"{_CPU}/{name}/cpufreq")
-    ]
-    governors = sorted({g for p in policies if (g := files.line(f"{p}/scaling_governor"))})
-    if not governors:
+    clocks = cpu_clocks(machine.files)
+    if clocks is None:
         return
-    clocks = [
-        (files.number(f"{p}/scaling_min_freq"), files.number(f"{p}/scaling_max_freq"))
-        for p in policies
-    ]
+    governors = clocks.governors
     what = f"CPU governor {', '.join(governors)}"
-    drivers = {files.line(f"{p}/scaling_driver") for p in policies}
-    if governors == ["performance"] or all(low == high is not None for low, high in clocks):
+    if governors == ("performance",) or clocks.is_fixed:
         yield Finding("ok", "power.cpu_clock", what)
         return
     fast = (
@@ -92,7 +71,7 @@ def cpu_clock(machine: Machine) -> Iterator[Finding]:
         if machine.probe.is_jetson
         else f"echo performance | sudo tee {_CPU}/cpu*/cpufreq/scaling_governor"
     )
-    if "powersave" in governors and not drivers <= _SELF_CLOCKED:
+    if "powersave" in governors and not _SELF_CLOCKED.issuperset(clocks.drivers):
         what += ": always the lowest clock"
         yield Finding("warning", "power.cpu_clock", what, fast)
     else:

@@ -17,6 +17,7 @@ from edgekit.errors import UsageError
 from edgekit.profiling.results import Pressure
 from edgekit.targets.cgroup import Cgroups
 from edgekit.targets.files import SystemFiles
+from edgekit.targets.processors import allowed_cpus
 
 _IDLE, _IOWAIT, _STEAL = 3, 4, 7  # columns of /proc/stat; from 8 on they are in the first two
 
@@ -55,7 +56,7 @@ class PressureMeter:
     ) -> None:
         self._files = files or SystemFiles()
         self._clock, self._usage = clock, usage
-        self._cpus = cpus if cpus is not None else _allowed_cpus()
+        self._cpus = cpus if cpus is not None else allowed_cpus()
         self._cgroups = Cgroups(self._files)
         self._then: _Reading | None = None
 
@@ -135,10 +136,3 @@ def _rise(before: float | None, after: float | None) -> float | None:
     if before is None or after is None or after < before:
         return None
     return after - before
-
-
-def _allowed_cpus() -> frozenset[int]:
-    try:
-        return frozenset(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        return frozenset()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from edgekit.profiling.environment import environment
 from edgekit.profiling.frames import golden_frames
 from edgekit.runtime.engines.cache import cache_folder
 from edgekit.runtime.model import Frame, Model, open_model
+from edgekit.targets.processors import allowed_cpus
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -138,10 +138,7 @@ def usable_backends(format_: str, left_out: dict[str, str]) -> Iterator[str]:
 
 def _threads() -> list[int]:
     """Return 1, 2, 4 … and all CPUs that this process may use."""
-    try:
-        cpus = len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        cpus = os.cpu_count() or 1
+    cpus = len(allowed_cpus())
     powers = itertools.takewhile(lambda n: n < cpus, (2**i for i in itertools.count()))
     return [*powers, cpus]
 

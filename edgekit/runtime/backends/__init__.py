@@ -5,7 +5,6 @@ A module here has `READS`, the model formats it can open, and a class `Backend` 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numpy.typing import NDArray
 
 from edgekit.specs import TensorSpec
+from edgekit.targets.files import SystemFiles
+from edgekit.targets.processors import allowed_cpus, physical_cores
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing only from Python 3.11
@@ -66,17 +67,9 @@ class Backend(Protocol):
 def default_threads() -> int:
     """Return the physical cores this process may use, less one for camera and system, at least 1.
 
-    Two hardware threads of one core do not make inference faster; Linux names the siblings.
+    Two hardware threads of one core do not make inference faster.
     """
-    try:
-        allowed = os.sched_getaffinity(0)
-    except AttributeError:  # not Linux
-        return max(1, (os.cpu_count() or 2) // 2 - 1)
-    cores = set()
-    for cpu in allowed:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        cores.add(siblings.read_text() if siblings.is_file() else str(cpu))
-    return max(1, len(cores) - 1)
+    return max(1, physical_cores(SystemFiles(), allowed_cpus()) - 1)
 
 
 def first_line(error: Exception) -> str:
