@@ -8,13 +8,14 @@ message is walked here first: every length is checked, and what leads out of the
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from edgekit.errors import ModelError
+from edgekit.runtime.protobuf import DamagedMessage, fields
 from edgekit.specs import TensorSpec
 
 # Message kind -> number of a field -> kind of the message in it: the ways to a tensor or operator.
@@ -54,10 +55,6 @@ class OnnxSummary(msgspec.Struct, frozen=True):
     has_float16: bool
 
 
-class _Damaged(ValueError):
-    """What no .onnx file holds."""
-
-
 def check_onnx(path: Path) -> OnnxSummary:
     """Return what the file at `path` asks for, or refuse it.
 
@@ -69,7 +66,7 @@ def check_onnx(path: Path) -> OnnxSummary:
             return _summary(content, path)
     except OSError as error:
         raise ModelError(f"cannot read model {path}: {error.strerror}") from error
-    except _Damaged as error:
+    except DamagedMessage as error:
         raise ModelError(
             f"{path} is no .onnx file, or a damaged one ({error}); copy or convert it again"
         ) from error
@@ -99,7 +96,7 @@ def _mapped(file_number: int) -> mmap.mmap:
     try:
         return mmap.mmap(file_number, 0, access=mmap.ACCESS_READ)
     except ValueError as error:
-        raise _Damaged("it is empty") from error
+        raise DamagedMessage("it is empty") from error
 
 
 def _summary(content: mmap.mmap, path: Path) -> OnnxSummary:
@@ -109,23 +106,23 @@ def _summary(content: mmap.mmap, path: Path) -> OnnxSummary:
     open_messages = [("ModelProto", 0, len(content), 1)]
     while open_messages:
         kind, start, end, depth = open_messages.pop()
-        fields: dict[int, tuple[int, int]] = {}
-        for number, begin, stop in _fields(content, start, end):
-            fields[number] = begin, stop
+        found: dict[int, tuple[int, int]] = {}
+        for number, begin, stop in fields(content, start, end):
+            found[number] = begin, stop
             inner = MESSAGES[kind].get(number)
             if inner is not None:
                 open_messages.append((inner, begin, stop, depth + 1))
             budget -= 1
             if depth > _DEPTH_LIMIT or budget < 0:
-                raise _Damaged("too deep or too many fields")
-        has_graph |= kind == "ModelProto" and _GRAPH in fields
-        if kind == "NodeProto" and _OPERATOR in fields:
-            operators.add(_text(content, fields[_OPERATOR]))
+                raise DamagedMessage("too deep or too many fields")
+        has_graph |= kind == "ModelProto" and _GRAPH in found
+        if kind == "NodeProto" and _OPERATOR in found:
+            operators.add(_text(content, found[_OPERATOR]))
         if kind == "TensorProto":
-            has_float16 |= fields.get(_TYPE, (0, 0))[0] == _FLOAT16
-            _refuse_external(content, fields, path)
+            has_float16 |= found.get(_TYPE, (0, 0))[0] == _FLOAT16
+            _refuse_external(content, found, path)
     if not has_graph:
-        raise _Damaged("it holds no graph")
+        raise DamagedMessage("it holds no graph")
     if "EPContext" in operators:
         raise ModelError(
             f"{path} holds an engine compiled elsewhere (operator EPContext), which could execute "
@@ -134,50 +131,13 @@ def _summary(content: mmap.mmap, path: Path) -> OnnxSummary:
     return OnnxSummary(frozenset(operators), has_float16)
 
 
-def _refuse_external(content: mmap.mmap, fields: dict[int, tuple[int, int]], path: Path) -> None:
-    if _EXTERNAL_DATA in fields or fields.get(_DATA_LOCATION, (0, 0))[0] != 0:
-        name = _text(content, fields[_NAME]) if _NAME in fields else ""
+def _refuse_external(content: mmap.mmap, found: dict[int, tuple[int, int]], path: Path) -> None:
+    if _EXTERNAL_DATA in found or found.get(_DATA_LOCATION, (0, 0))[0] != 0:
+        name = _text(content, found[_NAME]) if _NAME in found else ""
         raise ModelError(
             f"{path}: the tensor {name[:80]!r} is stored in another file, which is not read; a "
             "bundle's model is one file: save it with its weights inside"
         )
-
-
-def _fields(content: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield each field's number with its first byte and its end, or with its value and 0."""
-    while at < end:
-        key, at = _varint(content, at, end)
-        number, wire_type = key >> 3, key & 7
-        if not 0 < number < 1 << 29:  # other readers drop the bits above, and see another field
-            raise _Damaged(f"field number {number} at byte {at}")
-        if wire_type == 0:
-            value, at = _varint(content, at, end)
-            yield number, value, 0
-            continue
-        if wire_type == 2:
-            size, at = _varint(content, at, end)
-        elif wire_type in (1, 5):
-            size = 8 if wire_type == 1 else 4
-        else:
-            raise _Damaged(f"wire type {wire_type} at byte {at}")
-        if at + size > end:
-            raise _Damaged(f"a field of {size} bytes where {end - at} are left")
-        yield number, at, at + size
-        at += size
-
-
-def _varint(content: mmap.mmap, at: int, end: int) -> tuple[int, int]:
-    """Return the number that begins at byte `at`, seven bits a byte, and the byte behind it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= end:
-            raise _Damaged("it ends within a number")
-        byte = content[at]
-        value |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:
-            return value, at
-    raise _Damaged(f"a number of more than 10 bytes at byte {at}")
 
 
 def _text(content: mmap.mmap, place: tuple[int, int]) -> str:
