@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from edgekit.errors import ModelError
 from edgekit.profiling.results import Cost, LayerCost
 from edgekit.runtime.tflite import BITS
 
-_BITS = BITS | {"uint4": 4, "uint2": 2, "float8": 8, "float4": 4}
+_BITS = BITS | {"uint4": 4, "uint2": 2, "float8": 8, "float4": 4, "complex128": 128}
 # They give their input's memory another shape: engines copy nothing.
 _VIEWS = frozenset(
     ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
@@ -21,6 +23,7 @@ _PICKS = frozenset(
         *("Gather", "GatherND", "GatherElements", "Slice"),
     )
 )
+_MOST = 1 << 56  # far above any network, far below what JSON can hold
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,27 +58,33 @@ class Node:
     """One operator.
 
     Attributes:
+        name: of its first output, as in the file.
         kind: its name in the format.
         inputs: tensors it reads, weights too.
         outputs: tensors it writes.
         macs: None where they are not known.
         weights: those of the inputs that are parameters.
         note: what is to be known.
+        is_in_place: whether its output may take the memory of its first input, if no other reads
+            that.
     """
 
+    name: str
     kind: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     macs: int | None
     weights: tuple[Tensor, ...] = ()
     note: str = ""
+    is_in_place: bool = False
 
 
 def cost_of_graph(
     nodes: Sequence[Node],
     bodies: Sequence[Sequence[Node]],
-    kept: Iterable[Tensor],
+    kept: Sequence[Tensor],
     size_bytes: int,
+    notes: Sequence[str] = (),
 ) -> Cost:
     """Return what a graph costs.
 
@@ -84,11 +93,17 @@ def cost_of_graph(
         bodies: of loops and branches; each counts once.
         kept: inputs, outputs and states of the model, which live to its end.
         size_bytes: of the file.
+        notes: what is to be known of the whole.
+
+    Raises:
+        ModelError: shapes that no machine could hold.
     """
     every = [*nodes, *(node for body in bodies for node in body)]
     layers = tuple(_layer(node) for node in every)
     weights = {id(tensor): tensor for node in every for tensor in node.weights}
-    notes = dict.fromkeys(f"{layer.kind}: {layer.note}" for layer in layers if layer.note)
+    if max((max(layer.macs, layer.read_bytes) for layer in layers), default=0) > _MOST:
+        raise ModelError("a model with shapes that no machine could hold; convert it again")
+    said = dict.fromkeys(f"{layer.kind}: {layer.note}" for layer in layers if layer.note)
     return Cost(
         parameters=sum(tensor.elements for tensor in weights.values()),
         macs=sum(layer.macs for layer in layers),
@@ -96,30 +111,27 @@ def cost_of_graph(
         + max((peak_bytes(body, ()) for body in bodies), default=0),
         size_bytes=size_bytes,
         layers=layers,
-        notes=tuple(notes),
+        notes=(*notes, *said),
     )
 
 
-def peak_bytes(nodes: Sequence[Node], kept: Iterable[Tensor]) -> int:
+def peak_bytes(nodes: Sequence[Node], kept: Sequence[Tensor]) -> int:
     """Return the most bytes of tensors that live at once, in the order of `nodes`.
 
     A tensor lives from the operator that writes it to the last that reads it; one that nothing
     writes, from the beginning. What an allocator adds is not in it: gaps, alignment, and memory
     that a kernel wants for itself.
     """
-    shares: dict[int, int] = {}  # a view -> the tensor whose memory it is
+    shares = _shared(nodes, kept)
     sizes: dict[int, int] = {}
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for place, node in enumerate(nodes):
-        if node.kind in _VIEWS and node.inputs and not node.inputs[0].is_constant:
-            source = id(node.inputs[0])
-            shares[id(node.outputs[0])] = shares.get(source, source)
         for is_output, tensors in ((False, node.inputs), (True, node.outputs)):
             for tensor in tensors:
                 root = shares.get(id(tensor), id(tensor))
                 if not tensor.is_constant:
-                    sizes.setdefault(root, tensor.size_bytes)
+                    sizes[root] = max(sizes.get(root, 0), tensor.size_bytes)
                     first.setdefault(root, place if is_output else 0)
                     last[root] = place
     for tensor in kept:
@@ -137,12 +149,26 @@ def peak_bytes(nodes: Sequence[Node], kept: Iterable[Tensor]) -> int:
     return peak
 
 
+def _shared(nodes: Sequence[Node], kept: Sequence[Tensor]) -> dict[int, int]:
+    """Return, by tensor, the one whose memory it takes, where that is another's."""
+    shares: dict[int, int] = {}
+    readers = Counter(id(tensor) for node in nodes for tensor in node.inputs)
+    readers.update(id(tensor) for tensor in kept)
+    for node in nodes:
+        if not node.inputs or not node.outputs or node.inputs[0].is_constant:
+            continue
+        source = id(node.inputs[0])
+        if node.kind in _VIEWS or (node.is_in_place and readers[source] == 1):
+            shares[id(node.outputs[0])] = shares.get(source, source)
+    return shares
+
+
 def _layer(node: Node) -> LayerCost:
     output = node.outputs[0] if node.outputs else Tensor("", (), "")
     missing = output.shape is None or node.macs is None
     note = node.note or ("its shapes are not in the file" if missing else "")
     return LayerCost(
-        name=output.name,
+        name=node.name,
         kind=node.kind,
         shape=output.shape or (),
         dtype=output.dtype,

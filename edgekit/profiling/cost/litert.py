@@ -88,6 +88,7 @@ def _node(operator: OperatorSpec, tensors: dict[int, Tensor], parameters: set[in
         except IndexError:
             macs, note = None, "it has fewer inputs, outputs or dimensions than its definition"
     return Node(
+        name=operator.outputs[0].name if operator.outputs else "",
         kind=operator.name,
         inputs=tuple(tensors[id(t)] for t in operator.inputs if t is not None),
         outputs=tuple(tensors[id(t)] for t in operator.outputs),
