@@ -23,6 +23,7 @@ from edgekit.bundle import Bundle
 from edgekit.errors import EdgeKitError, EnvironmentLacks, OutputError
 from edgekit.profiling.environment import environment
 from edgekit.profiling.frames import golden_frames
+from edgekit.profiling.turns import Clock, take_turn
 from edgekit.runtime.engines.cache import cache_folder
 from edgekit.runtime.model import Frame, Model, open_model
 from edgekit.targets.processors import allowed_cpus
@@ -30,7 +31,7 @@ from edgekit.targets.processors import allowed_cpus
 OnProgress = Callable[[str, int, int], None]
 
 _ROUNDS, _FINAL_ROUNDS = 4, 8
-_BLOCK_S, _LEAST_RUNS, _SETTLE_RUNS = 0.04, 4, 2
+_BLOCK_S, _LEAST_RUNS = 0.04, 4
 _STAYS_WITHIN = 1.25  # of the best one's median, after the first rounds
 # Candidates this close are equal for all purposes; fewer threads leave more for everything else.
 _EQUAL_WITHIN = 1.02
@@ -158,12 +159,11 @@ class _Contestant:
 def contest(
     contestants: Sequence[Contestant],
     on_progress: OnProgress,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Clock = time.perf_counter,
 ) -> tuple[Measured, ...]:
     """Measure contestants in turns, the slow ones only in the first rounds; fastest first.
 
-    Who begins changes from round to round. Each block starts with runs that do not count, because
-    another engine's threads and caches are still about.
+    Who begins changes from round to round.
     """
     blocks_ms: dict[Candidate, list[float]] = {c.name: [] for c in contestants}
     staying = list(contestants)
@@ -184,15 +184,9 @@ def contest(
     return tuple(sorted(measured, key=lambda m: (-m.blocks, m.p50_ms)))
 
 
-def _block_ms(contestant: Contestant, clock: Callable[[], float]) -> float:
-    for _ in range(_SETTLE_RUNS):
-        contestant.run()
-    times: list[float] = []
-    while len(times) < _LEAST_RUNS or sum(times) < _BLOCK_S:
-        start = clock()
-        contestant.run()
-        times.append(clock() - start)
-    return 1000 * statistics.median(times)
+def _block_ms(contestant: Contestant, clock: Clock) -> float:
+    turn = take_turn(contestant.run, _LEAST_RUNS, _BLOCK_S, clock)
+    return 1000 * statistics.median(turn.times_s)
 
 
 def choose(measured: Sequence[Measured]) -> Candidate:
