@@ -51,6 +51,7 @@ def app() -> typer.Typer:
         if not file.stem.startswith("_"):
             verb = import_module(f"edgekit.cli.{file.stem}")
             program.command(name=file.stem)(verb.command)
+    program.command(name="_device", hidden=True)(import_module("edgekit.cli._device").command)
     return program
 
 

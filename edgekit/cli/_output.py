@@ -21,6 +21,7 @@ from edgekit.atomic import write_file
 from edgekit.bundle import refuse_inside
 from edgekit.cli import printable
 from edgekit.errors import OutputError, UsageError
+from edgekit.profiling.remote import wire
 
 _LEAST_PAUSE_S = 0.1
 
@@ -119,6 +120,9 @@ def _console(*, error: bool) -> Console:
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """Show phases with a bar on a terminal, and nothing elsewhere; gives (phase, done, total)."""
+    if wire.is_open():
+        yield wire.teller(sys.stderr)
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda phase, done, total: None

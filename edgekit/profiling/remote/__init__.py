@@ -1,0 +1,1 @@
+"""Profile a bundle on another machine, through the system's OpenSSH client (`docs/remote.md`)."""

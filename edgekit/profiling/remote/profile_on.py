@@ -1,0 +1,105 @@
+"""A profile that another machine measures."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from edgekit.bundle import MANIFEST, Bundle, read_bundle
+from edgekit.errors import EnvironmentLacks, InputError
+from edgekit.profiling.remote import wire
+from edgekit.profiling.remote.destination import Destination, check_command
+from edgekit.profiling.remote.ssh import Session
+from edgekit.profiling.results import Profile
+
+_BLOCK_BYTES = 1 << 18
+
+
+def profile_on(
+    on: str,
+    bundle: Bundle | str | Path,
+    arguments: Sequence[str] = (),
+    *,
+    remote_command: str | None = None,
+    on_progress: wire.OnProgress | None = None,
+) -> Profile:
+    """Measure a bundle on another machine, with the edgekit that is installed there.
+
+    The system's ssh client connects, with its configuration and its known hosts. What the device
+    has of the bundle is not sent again.
+
+    Args:
+        on: ``user@host``, ``user@host:port`` or a name of the ssh configuration.
+        bundle: an opened bundle, or its path on this machine.
+        arguments: options of `edgekit profile`; paths and sources in them are the device's.
+        remote_command: words that start edgekit there; default $EDGEKIT_REMOTE_COMMAND, else
+            ``edgekit``.
+        on_progress: called with (what is done, done, total); total 0: not known.
+
+    Returns:
+        The device's profile with its raw samples; `bundle` is the path on this machine.
+
+    Raises:
+        UsageError: a destination or command that ssh or a shell would act on.
+        EnvironmentLacks: no connection, no edgekit there, not its version; or it is lost.
+        EdgeKitError: what the device's edgekit says, with its exit code.
+    """
+    destination = Destination.parse(on)
+    given = remote_command or os.environ.get("EDGEKIT_REMOTE_COMMAND") or "edgekit"
+    command = check_command(given)
+    opened = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+    tell = on_progress or (lambda phase, done, total: None)
+    files = _files(opened)
+    tell(f"connecting to {destination}", 0, 0)
+    with Session(destination, command, tell) as session:
+        wire.check_version(session.greeting(), str(destination))
+        asked = wire.Order(list(files.values()), list(arguments))
+        session.send(msgspec.json.encode(asked) + b"\n")
+        while isinstance(want := session.request(), wire.Want):
+            _send(session, opened.path, files, want, tell)
+        tell(f"opening on {destination}", 0, 0)
+        answer = session.result()
+    try:
+        profile = msgspec.json.decode(answer, type=Profile)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise EnvironmentLacks(
+            f"{destination}: its edgekit's answer is no profile ({error}); install the same "
+            "version on both machines"
+        ) from error
+    return msgspec.structs.replace(profile, bundle=str(opened.path))
+
+
+def _files(bundle: Bundle) -> dict[str, wire.File]:
+    """Return the bundle's files by name; the manifest last, so that it stands for all."""
+    files = {}
+    manifest = (bundle.path / MANIFEST).read_bytes()
+    for name, digest in bundle.manifest.files.items():
+        files[name] = wire.File(name, (bundle.path / name).stat().st_size, digest)
+    files[MANIFEST] = wire.File(MANIFEST, len(manifest), hashlib.sha256(manifest).hexdigest())
+    return files
+
+
+def _send(
+    session: Session,
+    folder: Path,
+    files: dict[str, wire.File],
+    want: wire.Want,
+    tell: wire.OnProgress,
+) -> None:
+    file = files.get(want.name)
+    if file is None or not 0 <= want.offset <= file.size:
+        raise EnvironmentLacks(f"the device asks for {want.name[:80]!r}, which was not offered")
+    with (folder / file.name).open("rb") as content:
+        content.seek(want.offset)
+        sent = want.offset
+        while sent < file.size:
+            block = content.read(min(_BLOCK_BYTES, file.size - sent))
+            if not block:
+                raise InputError(f"{folder / file.name} became shorter while it was sent")
+            session.send(block)
+            sent += len(block)
+            tell(f"sending {file.name}, kB", sent // 1000, file.size // 1000)
