@@ -168,6 +168,9 @@ def _configurations(
         backends = list(usable_backends(bundle.manifest.format, failures))
     else:
         backends = [backend] if isinstance(backend, str | None) else backend
+        for name in backends:
+            if name is not None:
+                expect_one_of("backend", name, plugins.names("backend"))
     for name in backends:
         for number in threads or (None,):
             yield Configuration(name, number)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from edgekit import plugins
 from edgekit.profiling.device import Recorder, energy
@@ -72,7 +73,7 @@ class Measurement:
         settings = self._settings
         name = f"{model.backend_name}, {model.backend.threads} threads"
         if self._is_cold:
-            warm = WarmUp(runs=0, steady=True, seconds=0.0)
+            warm = WarmUp(runs=0, steady=True, seconds=0.0, latest_ms=np.empty(0))
             until = Until(settings.runs or _COLD_STARTS, settings.duration_s)
         else:
             self._on_progress(f"{name}: warming up", 0, 0)
@@ -148,6 +149,7 @@ class Measurement:
             steady=warm.steady,
             threads=model.backend.threads,
             rate_hz=rate_hz,
+            percentile=self._scenario.PERCENTILE,
         )
         return LatencyProfile(
             scenario=name,

@@ -54,7 +54,7 @@ class Recording:
         self._every = 1
         self._cpu_ns = 0
         self._longest_ns = self._sum_ns = 0
-        columns = ("start", "latency", "cpu", "age", *self.stages)
+        columns = ("start_ns", "latency_ns", "cpu_ns", "age_ns", *self.stages)
         self._columns = {name: array("q") for name in columns}
         self._sums_ns = [0] * len(self.stages)
         self._most_ns = [0] * len(self.stages)
@@ -73,15 +73,15 @@ class Recording:
         if not kept:
             return
         columns = self._columns
-        columns["start"].append(run.start_ns)
-        columns["latency"].append(run.latency_ns)
+        columns["start_ns"].append(run.start_ns)
+        columns["latency_ns"].append(run.latency_ns)
         if run.cpu_ns is not None:
-            columns["cpu"].append(run.cpu_ns)
+            columns["cpu_ns"].append(run.cpu_ns)
         if run.age_ns is not None:
-            columns["age"].append(run.age_ns)
+            columns["age_ns"].append(run.age_ns)
         for name, stage_ns in zip(self.stages, run.stages_ns, strict=True):
             columns[name].append(stage_ns)
-        if len(columns["start"]) >= self._most_kept:
+        if len(columns["start_ns"]) >= self._most_kept:
             self._every *= 2
             for name, values in columns.items():
                 columns[name] = values[::2]
@@ -100,28 +100,28 @@ class Recording:
     @property
     def latencies_ms(self) -> NDArray[np.float64]:
         """Of the runs that were kept, [n]."""
-        return self._ms("latency")
+        return self._ms("latency_ns")
 
     @property
     def ages_ms(self) -> NDArray[np.float64]:
         """Ages at the result, [n], or empty."""
-        return self._ms("age")
+        return self._ms("age_ns")
 
     @property
     def cpu_ms(self) -> NDArray[np.float64] | None:
         """CPU time of each run, [n], or None."""
-        return self._ms("cpu") if self._columns["cpu"] else None
+        return self._ms("cpu_ns") if self._columns["cpu_ns"] else None
 
     @property
     def starts_s(self) -> NDArray[np.float64]:
         """When the runs began, since the first, [n]."""
-        starts = np.asarray(self._columns["start"], np.float64)
+        starts = np.asarray(self._columns["start_ns"], np.float64)
         return (starts - starts[:1]) / 1e9
 
     @property
     def first_start_ns(self) -> int:
         """When the first run began."""
-        return self._columns["start"][0]
+        return self._columns["start_ns"][0]
 
     @property
     def cpu_mean_ms(self) -> float:

@@ -149,7 +149,6 @@ def test_every_engine_that_can_run(profiled):
         (["--scenario", "server"], "`scenario`"),
         (["--rate", "0", "--scenario", "paced"], "`rate`"),
         (["--processes", "2", "--source", "test://64x48", "--sink", "a.jsonl"], "`sink`"),
-        (["--report", "nowhere/a.html"], "its folder does not exist"),
     ],
 )
 def test_wrong_use(classifier_bundle, tmp_path, monkeypatch, capsys, arguments, message):

@@ -1,15 +1,10 @@
 """Profiling: what the figures are made of; no assertion is about seconds."""
 
-import itertools
-import time
-
-import numpy as np
 import pytest
 
 import edgekit
 from edgekit.errors import UsageError
 from edgekit.profiling.environment import environment
-from edgekit.profiling.latency import warm_up
 from edgekit.profiling.report import profile_report
 from edgekit.reports import render
 
@@ -62,33 +57,6 @@ def test_an_opened_model_is_profiled_as_it_is(classifier_bundle):
 def test_settings_that_make_no_sense_are_refused(classifier_bundle, wrong):
     with pytest.raises(UsageError):
         edgekit.profile(classifier_bundle, **wrong)
-
-
-def test_warm_up_goes_on_until_the_latency_is_steady(monkeypatch):
-    """On a clock of its own: 40 slow runs, then steady ones."""
-    now_s = [0.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: now_s[0])
-    count = itertools.count()
-
-    def model(frame):
-        now_s[0] += 0.05 / (1 + next(count)) if next(count) < 40 else 0.01
-
-    runs, steady = warm_up(model, itertools.repeat(np.zeros(1)))
-    assert steady
-    assert runs >= 50
-
-
-def test_warm_up_says_when_the_latency_never_becomes_steady(monkeypatch):
-    now_s = [0.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: now_s[0])
-    pace_s = itertools.cycle([0.01] * 10 + [0.02] * 10)
-
-    def model(frame):
-        now_s[0] += next(pace_s)
-
-    runs, steady = warm_up(model, itertools.repeat(np.zeros(1)))
-    assert not steady
-    assert now_s[0] >= 10
 
 
 def test_the_environment_names_machine_and_versions():
