@@ -29,6 +29,9 @@ _MODELS = (
     (r"Raspberry Pi (4|400|Compute Module 4S?)\b", "raspberry-pi-4"),
     (r"Raspberry Pi (5|500\+?|Compute Module 5)\b", "raspberry-pi-5"),
 )
+# Of Arm's cores, those of the targets: arch/arm64/include/asm/cputype.h in the Linux kernel.
+_ARM = "0x41"
+_ARM_CORES = {"0xd08": "Cortex-A72", "0xd0b": "Cortex-A76", "0xd42": "Cortex-A78AE"}
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +94,7 @@ def probe(files: SystemFiles | None = None, architecture: str | None = None) -> 
         architecture=architecture,
         kernel=files.line("/proc/sys/kernel/osrelease") or None,
         system=_system(files),
-        cpu=_field(cpu_info, "model name"),
+        cpu=_field(cpu_info, "model name") or _arm_cores(cpu_info),
         cores=len(re.findall(r"^processor\s*:", cpu_info, re.MULTILINE)) or None,
         memory_bytes=memory_bytes(files, "MemTotal"),
         gpus=gpus,
@@ -136,6 +139,17 @@ def _target(
 def _field(text: str, name: str) -> str | None:
     found = re.search(rf"^{name}[ \t]*:[ \t]*(\S.*)$", text, re.MULTILINE)
     return found[1].strip() if found else None
+
+
+def _arm_cores(cpu_info: str) -> str | None:
+    """Return the kinds of cores that an Arm's /proc/cpuinfo tells by numbers."""
+    makers = re.findall(r"^CPU implementer\s*:\s*(0x[0-9a-f]{1,4})$", cpu_info, re.MULTILINE)
+    parts = re.findall(r"^CPU part\s*:\s*(0x[0-9a-f]{1,4})$", cpu_info, re.MULTILINE)
+    kinds = [
+        _ARM_CORES[part] if maker == _ARM and part in _ARM_CORES else f"Arm core {maker} {part}"
+        for maker, part in zip(makers, parts, strict=False)
+    ]
+    return ", ".join(dict.fromkeys(kinds)) or None
 
 
 def _system(files: SystemFiles) -> str | None:
