@@ -55,14 +55,20 @@ class Backend(Closing):
     Inputs and outputs are bound to memory of this object once: a run allocates nothing, and takes
     half the time that ``session.run`` takes around a small model. The outputs are copied from there
     into the caller's, because binding those anew for each run costs twice the copy.
+
+    Args:
+        model_path: the .onnx file.
+        threads: CPU threads.
+        profile_prefix: times each node, into a file whose path begins so; see ONNX Runtime's
+            ``enable_profiling``.
     """
 
-    def __init__(self, model_path: Path, threads: int) -> None:
+    def __init__(self, model_path: Path, threads: int, profile_prefix: str | None = None) -> None:
         ort = import_onnxruntime()
         summary = check_onnx(model_path)
         self.threads = threads
         try:
-            session = _open_session(ort, model_path, threads, summary)
+            session = _open_session(ort, model_path, threads, summary, profile_prefix)
         except Exception as error:  # the common base of its exceptions
             raise ModelError(
                 f"ONNX Runtime {ort.__version__} cannot load {model_path}: {_reason(error)}"
@@ -101,6 +107,11 @@ class Backend(Closing):
         for computed, out in zip(self._outputs, outputs, strict=True):
             out[...] = computed
 
+    def end_profiling(self) -> Path:
+        """Return the file of times of a backend that was opened with `profile_prefix`."""
+        self._check_open()
+        return Path(self._session.end_profiling())
+
     def close(self) -> None:
         """Release the session."""
         self._binding = self._session = None
@@ -111,7 +122,13 @@ class Backend(Closing):
             raise UsageError("the model is closed; open it again")
 
 
-def _open_session(ort: ModuleType, model_path: Path, threads: int, summary: OnnxSummary) -> Any:
+def _open_session(
+    ort: ModuleType,
+    model_path: Path,
+    threads: int,
+    summary: OnnxSummary,
+    profile_prefix: str | None,
+) -> Any:
     """Return a session of the best provider that this machine can use.
 
     A provider is listed if it was compiled in; whether its libraries and a GPU are there shows
@@ -125,16 +142,24 @@ def _open_session(ort: ModuleType, model_path: Path, threads: int, summary: Onnx
         usable = candidates[candidates.index(first) :]
         wanted = [(name, _options(name, model_path, summary)) for name in usable]
         try:
-            session = _session(ort, model_path, threads, [*wanted, _CPU])
+            session = _session(ort, model_path, threads, [*wanted, _CPU], profile_prefix)
         except Exception:  # noqa: S112 - the next provider is tried, and `executes` says which ran
             continue
         if first in session.get_providers():
             return session
-    return _session(ort, model_path, threads, [_CPU])
+    return _session(ort, model_path, threads, [_CPU], profile_prefix)
 
 
-def _session(ort: ModuleType, model_path: Path, threads: int, providers: list[Any]) -> Any:
+def _session(
+    ort: ModuleType,
+    model_path: Path,
+    threads: int,
+    providers: list[Any],
+    profile_prefix: str | None,
+) -> Any:
     options = ort.SessionOptions()
+    if profile_prefix is not None:
+        options.enable_profiling, options.profile_file_prefix = True, profile_prefix
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
