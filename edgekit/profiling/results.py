@@ -148,7 +148,7 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: of the engine's kernel or layer.
         kind: what it computes: ``CONV_2D``, ``Conv``, ``FullyConnected`` …
-        ms: mean of the profiled runs.
+        ms: mean of the profiled runs that count, `Operators.runs`.
         share: of all operators' time, 0..1.
         shape: of its first output; None where the engine does not tell.
         dtype: it computes in; "" where the engine does not tell.
@@ -156,7 +156,10 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
         bytes: that it must read and write at least: inputs, weights, outputs; None where not known.
         gflops: achieved, 2 MACs / ms; None where not known.
         bound: what bounds it on this machine by its roofline: ``compute`` or ``memory``; "".
-        roofline_share: achieved / attainable by the roofline, 0..1; None where not known.
+        roofline_share: achieved / attainable by the roofline; None where not known. Above 1 where
+            the data came from a cache, which is faster than memory.
+        layer: the graph's operator that it is, by the name of its first output; "" where that
+            cannot be told.
     """
 
     name: str
@@ -170,6 +173,7 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     gflops: float | None = None
     bound: str = ""
     roofline_share: float | None = None
+    layer: str = ""
 
 
 class Operators(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,8 +182,10 @@ class Operators(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         operators: in the order they run.
         sum_ms: of their times.
-        infer_ms: one inference by the clock around it, in the same runs; mean.
-        runs: profiled.
+        infer_ms: one inference by the clock around it, without the profiler, in turns with the
+            profiled runs; mean.
+        runs: profiled runs that the means are of: the faster half, where the engine tells runs
+            apart.
         source: who measured: ``LiteRT's profiler (libLiteRt.so 2.3.0)`` …
         note: what is to be known, or why there are none.
     """

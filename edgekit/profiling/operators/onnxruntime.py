@@ -1,0 +1,106 @@
+"""Operators of ONNX Runtime, by its own profiler, which writes each node's time into a file."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.errors import BackendError
+from edgekit.profiling.operators._timing import (
+    Budget,
+    Kernel,
+    Timing,
+    faster_half,
+    in_turns,
+    plain_run,
+    usual,
+)
+from edgekit.runtime.backends.onnxruntime import Backend
+from edgekit.runtime.model import Model
+
+_SUFFIX = "_kernel_time"
+_BLOCKED = "_nchwc"
+_DTYPES = {"float": "float32", "double": "float64"}
+
+Event = dict[str, Any]
+
+
+def times(model: Model, budget: Budget) -> Timing:
+    """Return the times of the nodes that ONNX Runtime runs, in a session of their own."""
+    backend = model.backend
+    outputs = [np.empty(spec.shape, spec.dtype) for spec in backend.outputs]
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        prefix = str(Path(folder) / "profile")
+        with closing(Backend(model.bundle.model_path, backend.threads, prefix)) as profiled:
+            for index in range(len(backend.inputs)):
+                profiled.input_buffer(index)[...] = backend.input_buffer(index)
+            plain_ms, runs = in_turns(plain_run(model), lambda: profiled.run(outputs), budget)
+            file = profiled.end_profiling()
+        found = nodes_by_run(_read(file))[-len(runs) :]
+    if not found or not all(found):
+        return Timing(note="The operators could not be timed: ONNX Runtime told none.")
+    names, node_ms = usual([[(_key(node), node["dur"] / 1e3) for node in run] for run in found])
+    means_ms, count = faster_half(node_ms)
+    infer_ms, _ = faster_half([[ms] for ms in plain_ms])
+    nodes = {_key(node): node for run in found for node in run}
+    return Timing(
+        kernels=tuple(_kernel(nodes[name], ms) for name, ms in zip(names, means_ms, strict=True)),
+        infer_ms=infer_ms[0],
+        runs=count,
+        source=f"ONNX Runtime's profiler ({backend.executes})",
+    )
+
+
+def nodes_by_run(events: list[Event]) -> list[list[Event]]:
+    """Return the events of the nodes of each run of the model, in the order they began."""
+    runs = [event for event in events if event.get("name") == "model_run"]
+    runs.sort(key=lambda event: int(event["ts"]))
+    nodes = [
+        event
+        for event in events
+        if event.get("cat") == "Node" and str(event.get("name")).endswith(_SUFFIX)
+    ]
+    nodes.sort(key=lambda event: int(event["ts"]))
+    found: list[list[Event]] = [[] for _ in runs]
+    place = -1
+    for node in nodes:
+        while place + 1 < len(runs) and runs[place + 1]["ts"] <= node["ts"]:
+            place += 1
+        if place >= 0:
+            found[place].append(node)
+    return found
+
+
+def _read(file: Path) -> list[Event]:
+    try:
+        events: list[Event] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BackendError(f"ONNX Runtime's profile cannot be read: {error}") from error
+    return events
+
+
+def _key(node: Event) -> str:
+    """Return what tells a node from the others: optimized ones may share a name."""
+    return f"{node['args'].get('node_index')} {node['name']}"
+
+
+def _kernel(node: Event, ms: float) -> Kernel:
+    told = node["args"]
+    name = str(node["name"]).removesuffix(_SUFFIX)
+    outputs = told.get("output_type_shape") or [{}]
+    dtype, shape = next(iter(outputs[0].items()), ("", None))
+    if name.endswith(_BLOCKED):  # channels filled up to a whole block
+        name, shape = name.removesuffix(_BLOCKED), None
+    return Kernel(
+        name=name,
+        kind=str(told.get("op_name", "")),
+        ms=ms,
+        shape=None if shape is None else tuple(int(n) for n in shape),
+        dtype=_DTYPES.get(dtype, dtype),
+        layers=(name,),
+    )
