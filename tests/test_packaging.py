@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # At the top only: edgekit/demo is source.
 NOT_SOURCE = {".git", ".venv", "build", "dist", "demo", "wheelhouse"}
 SHIPPED = (
-    *("*.py", "py.typed", "targets/*.toml", "reports/*.j2"),
+    *("*.py", "py.typed", "targets/*.toml", "reports/*.j2", "reports/*.js"),
     *("runtime/kernels/*.cu", "runtime/web/page/*"),
 )
 DEMO = {"edgekit/demo/model.keras", "edgekit/demo/labels.txt"}

@@ -2,9 +2,27 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 MISSING = "–"
+
+
+class Scale(Protocol):
+    """What a plot needs of an axis."""
+
+    @property
+    def low(self) -> float:
+        """Where it begins."""
+
+    @property
+    def high(self) -> float:
+        """Where it ends."""
+
+    def position(self, value: float) -> float:
+        """Return where `value` lies, 0..1, clipped."""
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Return (position, label) of each tick."""
 
 
 class Axis(NamedTuple):
@@ -25,6 +43,48 @@ class Axis(NamedTuple):
         last = math.floor(self.high / self.step + slack)
         values = [n * self.step for n in range(first, last + 1)]
         return [(self.position(value), _tick_label(value, self.step)) for value in values]
+
+
+class LogAxis(NamedTuple):
+    """A range above 0 in which like ratios have like lengths."""
+
+    low: float
+    high: float
+
+    def position(self, value: float) -> float:
+        """Return where `value` lies between `low` (0.0) and `high` (1.0), clipped."""
+        if value <= self.low:
+            return 0.0
+        return min(1.0, math.log(value / self.low) / math.log(self.high / self.low))
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Return (position, label) of 1, 2 and 5 of few powers of ten, else of some powers."""
+        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        every = 1 + (last - first) // 8
+        factors = (1, 2, 5) if last - first <= 2 else (1,)
+        values = [
+            factor * 10.0**power for power in range(first, last + 1, every) for factor in factors
+        ]
+        inside = [v for v in values if self.low * (1 - 1e-9) <= v <= self.high * (1 + 1e-9)]
+        return [(self.position(value), number(value)) for value in inside]
+
+
+def log_axis(low: float, high: float) -> LogAxis:
+    """Return a logarithmic axis around `low` and `high`, above 0, at least a power of ten long."""
+    low, high = (min(max(end, 1e-100), 1e100) for end in (min(low, high), max(low, high)))
+    return LogAxis(_round_down(low), max(_round_up(high), 10 * _round_down(low)))
+
+
+def _round_down(value: float) -> float:
+    power = 10.0 ** math.floor(math.log10(value))
+    return max(factor * power for factor in (0.5, 1, 2, 5) if factor * power <= value * (1 + 1e-9))
+
+
+def _round_up(value: float) -> float:
+    power = 10.0 ** math.floor(math.log10(value))
+    return min(
+        factor * power for factor in (1, 2, 5, 10, 20) if factor * power >= value * (1 - 1e-9)
+    )
 
 
 def round_step(span: float, most: int, *, whole: bool = False) -> float:
@@ -51,9 +111,14 @@ def axis(low: float, high: float, *, most: int = 5, whole: bool = False) -> Axis
     return Axis(low, high, round_step(high - low, most, whole=whole))
 
 
-def rounded_axis(low: float, high: float, *, most: int = 5, whole: bool = False) -> Axis:
-    """Return an axis whose ends are ticks; it starts at 0 unless the values lie far from it."""
-    if 0 <= low < 0.6 * high:
+def rounded_axis(
+    low: float, high: float, *, most: int = 5, whole: bool = False, zero: bool = True
+) -> Axis:
+    """Return an axis whose ends are ticks.
+
+    With `zero` it starts there unless the values lie far from it.
+    """
+    if zero and 0 <= low < 0.6 * high:
         low = 0.0
     exact = axis(low, high, most=most, whole=whole)
     step = exact.step
@@ -83,26 +148,40 @@ def number(value: object, digits: int = 4) -> str:
     return _minus(text.rstrip("0").rstrip(".") if "." in text else text)
 
 
-def column(cells: Sequence[object]) -> tuple[list[str], bool]:
+def column(cells: Sequence[object], decimals: int | None = None) -> tuple[list[str], bool]:
     """Return a table column as text, and whether it is numeric.
 
     Floats of similar size get the same number of decimals, so that their points stand below
-    each other: four significant digits for the largest, or what the smallest needs to show.
+    each other: four significant digits for the largest, or what the smallest needs to show;
+    `decimals` says otherwise.
     """
     numeric = is_numeric(cells)
     sizes = [
         abs(cell) for cell in cells if isinstance(cell, float) and cell and math.isfinite(cell)
     ]
-    if not numeric or not sizes or max(sizes) >= 1e4 * min(sizes) or max(sizes) >= 1e9:
+    if not numeric or not sizes or max(sizes) >= 1e9:
         return [number(cell) for cell in cells], numeric
-    largest, smallest = (math.floor(math.log10(size)) for size in (max(sizes), min(sizes)))
-    decimals = max(0, -smallest, min(2 - smallest, 3 - largest))
+    if decimals is None:
+        if max(sizes) >= 1e4 * min(sizes):
+            return [number(cell) for cell in cells], True
+        largest, smallest = (math.floor(math.log10(size)) for size in (max(sizes), min(sizes)))
+        decimals = max(0, -smallest, min(2 - smallest, 3 - largest))
     return [
         _minus(f"{cell:,.{decimals}f}")
         if isinstance(cell, float) and math.isfinite(cell)
         else number(cell)
         for cell in cells
     ], True
+
+
+def shares(cells: Sequence[object]) -> list[float | None]:
+    """Return each number above 0 as a share of the largest; None for all else."""
+    sizes = [
+        float(cell) if isinstance(cell, int | float) and math.isfinite(cell) and cell > 0 else None
+        for cell in cells
+    ]
+    largest = max((size for size in sizes if size is not None), default=1.0)
+    return [None if size is None else size / largest for size in sizes]
 
 
 def is_numeric(cells: Sequence[object]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.reports.axis import Axis, rounded_axis
+from edgekit.reports.axis import Axis, Scale, rounded_axis
 from edgekit.reports.svg import HEIGHT, Drawing, Svg
 
 _MOST_POINTS = 400
@@ -49,8 +49,7 @@ def plot_curves(
     svg.legend([(name, _CLASSES[rank]) for name, rank in named], "curve", _LEGEND_PX)
     svg.y_axis(up, top, y_name, height)
     svg.x_axis(across, top + height, x_name)
-    frame = svg.add("svg", x=0, y=top, width="100%", height=height, preserveAspectRatio="none")
-    frame.set("viewBox", f"0 0 1000 {height}")
+    frame = svg.frame(top, height)
     drawn = sorted(zip(lines, arrays, strict=True), key=lambda pair: -pair[0][3])
     for (_, _, _, rank), (x, y) in drawn:
         path = curve_path(*_thinned(x, y), across, up, height)
@@ -59,7 +58,7 @@ def plot_curves(
 
 
 def curve_path(
-    x: NDArray[Any], y: NDArray[Any], across: Axis, up: Axis, height: int = HEIGHT
+    x: NDArray[Any], y: NDArray[Any], across: Scale, up: Scale, height: int = HEIGHT
 ) -> str:
     """Return the path's data in a box of 1000 by `height`; NaN lifts the pen."""
     parts: list[str] = []

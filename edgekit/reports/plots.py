@@ -59,7 +59,9 @@ def bin_values(values: NDArray[np.float64]) -> Bins:
     width = 2 * (q3 - q1) / values.size ** (1 / 3)
     span = whole.high - whole.low
     wanted = span / width if width > span / _MOST_BINS else _MOST_BINS
-    step = round_step(span, max(10, int(wanted)))
+    # Two modes far apart make a wide quartile range, whose few bins would not show them.
+    least = min(30, max(10, int(values.size**0.5 / 2)))
+    step = round_step(span, max(least, int(wanted)))
     first, last = np.floor(whole.low / step), np.ceil(whole.high / step)
     edges = np.arange(first, last + 1) * step
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
@@ -67,11 +69,18 @@ def bin_values(values: NDArray[np.float64]) -> Bins:
 
 
 def histogram(
-    title: str, values: Sequence[float], unit: str, marks: Mapping[str, float]
+    title: str,
+    values: Sequence[float],
+    unit: str,
+    marks: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]],
 ) -> Drawing:
-    """Draw how often values occur; `marks` are vertical lines with their names."""
+    """Draw how often values occur; `marks` are vertical lines with their names.
+
+    `intervals` (name of a mark: its ends) are bands.
+    """
     numbers, left_out = finite(values)
-    notes = _left_out(left_out)
+    notes = left_out_notes(left_out)
     if not numbers.size:
         return Drawing("", [*notes, "No values to draw."])
     bins = bin_values(numbers)
@@ -82,11 +91,15 @@ def histogram(
     text = f"{title or 'Histogram'}: {numbers.size:,} values, {_range(numbers, unit)}"
     svg = Svg(text, top + HEIGHT + 40, up)
     svg.y_axis(up, top, "count")
+    for low, high in intervals.values():
+        left, right = across.position(low), across.position(high)
+        width = percent(max(right - left, 0.003))
+        svg.add("rect", class_="band", x=percent(left), y=top, width=width, height=HEIGHT)
     _draw_bars(svg, bins, across, up, top, unit)
     svg.x_axis(across, top + HEIGHT, unit)
     svg.marks(placed, top)
     drawn = float(bins.edges[0]), float(bins.edges[-1])
-    outside = _outside(numbers, drawn, unit, "the outermost bar counts them")
+    outside = outside_notes(numbers, drawn, unit, "the outermost bar counts them")
     return Drawing(svg.text(), notes + outside)
 
 
@@ -128,7 +141,7 @@ def series(
 ) -> Drawing:
     """Draw values in their order; of many, the least and the most of each stretch."""
     numbers, left_out = finite(values)
-    notes = _left_out(left_out)
+    notes = left_out_notes(left_out)
     if not numbers.size:
         return Drawing("", [*notes, "No values to draw."])
     whole = float(numbers.min()), float(numbers.max())
@@ -141,12 +154,11 @@ def series(
     svg = Svg(text, top + HEIGHT + 40, up)
     svg.y_axis(up, top, unit)
     svg.x_axis(across, top + HEIGHT, index)
-    frame = svg.add("svg", x=0, y=top, width="100%", height=HEIGHT, preserveAspectRatio="none")
-    frame.set("viewBox", f"0 0 1000 {HEIGHT}")
+    frame = svg.frame(top, HEIGHT)
     svg.add("path", frame, class_="curve", d=curve_path(*thin(values), across, up))
     svg.marks(placed, top)
     _name_values(svg, values, names, unit, across, top)
-    outside = _outside(numbers, (up.low, up.high), unit, "they are drawn at the edge")
+    outside = outside_notes(numbers, (up.low, up.high), unit, "they are drawn at the edge")
     return Drawing(svg.text(), notes + outside)
 
 
@@ -208,11 +220,12 @@ def _drawable(value: float) -> float:
     return min(max(float(value), 0.0), 1e100) if np.isfinite(value) else 0.0
 
 
-def _left_out(count: int) -> list[str]:
+def left_out_notes(count: int) -> list[str]:
+    """Say how many values `finite` left out."""
     return [f"{count:,} values that are not finite are left out."] if count else []
 
 
-def _outside(
+def outside_notes(
     numbers: NDArray[np.float64], drawn: tuple[float, float], unit: str, where: str
 ) -> list[str]:
     """Say which values lie outside the range that is drawn, and `where` they are seen."""

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from edgekit.reports.axis import Axis, number
+from edgekit.reports.axis import Scale, number
 
 HEIGHT = 180
 LABEL_ROW_PX = 15
@@ -32,14 +32,24 @@ class Drawing(NamedTuple):
 class Svg:
     """An SVG under construction: `root`, and `add` for its parts; ElementTree escapes all text."""
 
-    def __init__(self, title: str, height: int | None, up: Axis | None = None) -> None:
+    def __init__(self, title: str, height: int | None, up: Scale | None = None) -> None:
         self.root = ElementTree.Element("svg", {"class": "plot", "role": "img"})
         if height is not None:
             self.root.set("height", str(height))
         if up is not None:
-            longest = max(5, *(len(label) for _, label in up.ticks()))
-            self.root.set("style", f"--gutter:{10 + _CHARACTER_PX * longest:.0f}px")
+            self.gutter([up])
         self.add("title", text=title)
+
+    def gutter(self, scales: Sequence[Scale]) -> None:
+        """Make room at the left for the labels of vertical axes."""
+        longest = max(5, *(len(label) for up in scales for _, label in up.ticks()))
+        self.root.set("style", f"--gutter:{10 + _CHARACTER_PX * longest:.0f}px")
+
+    def frame(self, top: int, height: int) -> ElementTree.Element:
+        """Return a box for paths that begins at y = `top`: 1000 wide and `height` high."""
+        frame = self.add("svg", x=0, y=top, width="100%", height=height, preserveAspectRatio="none")
+        frame.set("viewBox", f"0 0 1000 {height}")
+        return frame
 
     def add(
         self,
@@ -61,17 +71,19 @@ class Svg:
         """Return the markup."""
         return ElementTree.tostring(self.root, encoding="unicode")
 
-    def legend(self, names: Sequence[tuple[str, str]], style: str, row_px: int) -> None:
-        """Name what is drawn, from the top: (name, style class), as lines ("curve") or bars."""
+    def legend(
+        self, names: Sequence[tuple[str, str]], style: str, row_px: int, top: int = 0
+    ) -> None:
+        """Name what is drawn, from `top`: (name, style class), as lines ("curve") or bars."""
         for row, (name, variant) in enumerate(names):
-            y = row * row_px + 9
+            y = top + row * row_px + 9
             if style == "curve":
                 self.add("path", class_=f"curve{variant}", d=f"M0 {y}L22 {y}")
             else:
                 self.add("rect", class_=f"{style}{variant}", x=0, y=y - 5, width=22, height=9)
             self.add("text", text=name, x=30, y=y + 4)
 
-    def y_axis(self, up: Axis, top: int, name: str, height: int = HEIGHT) -> None:
+    def y_axis(self, up: Scale, top: int, name: str, height: int = HEIGHT) -> None:
         """Draw grid lines with their labels, `name` above them."""
         is_unit = len(name) <= _LONGEST_UNIT  # else there is no room for it left of the axis
         anchor, x = ("tick end", -8) if is_unit else ("tick", 0)
@@ -81,7 +93,7 @@ class Svg:
             self.add("line", class_="grid", x1=0, x2="100%", y1=y, y2=y)
             self.add("text", class_="tick end", text=label, x=-8, y=y, dy=4)
 
-    def x_axis(self, across: Axis, bottom: int, name: str) -> None:
+    def x_axis(self, across: Scale, bottom: int, name: str) -> None:
         """Draw the horizontal axis at y = `bottom`, `name` below it."""
         for position, label in across.ticks():
             x = percent(position)
@@ -90,19 +102,19 @@ class Svg:
         self.add("line", class_="axis", x1=0, x2="100%", y1=bottom, y2=bottom)
         self.add("text", class_="tick end", text=name, x="100%", y=bottom + 36)
 
-    def marks(self, placed: list[tuple[float, str, int]], top: int) -> None:
+    def marks(self, placed: list[tuple[float, str, int]], top: int, height: int = HEIGHT) -> None:
         """Draw vertical lines with labels above a plot that starts at y = `top`."""
         # Lines first: the labels' halo then lies above all of them.
         for position, _, row in placed:
             x, y = percent(position), top - 14 - LABEL_ROW_PX * row
-            self.add("line", class_="mark", x1=x, x2=x, y1=y, y2=top + HEIGHT)
+            self.add("line", class_="mark", x1=x, x2=x, y1=y, y2=top + height)
         for position, label, row in placed:
             anchor, dx = ("label end", -5) if position > _TURN else ("label", 5)
             y = top - 5 - LABEL_ROW_PX * row
             self.add("text", class_=anchor, text=label, x=percent(position), y=y, dx=dx)
 
 
-def place_marks(marks: Mapping[str, float], across: Axis) -> list[tuple[float, str, int]]:
+def place_marks(marks: Mapping[str, float], across: Scale) -> list[tuple[float, str, int]]:
     """Return (position, label, row) of finite marks; rows keep labels off each other and lines."""
     found = []
     for name, value in marks.items():

@@ -1,9 +1,11 @@
 """The report page: safe, self-contained, small, and whole with any values."""
 
+import hashlib
 import math
 import os
 import re
 import xml.etree.ElementTree as ElementTree
+from base64 import b64encode
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,21 +18,30 @@ from edgekit.reports import (
     Bars,
     Curve,
     Curves,
+    Ecdf,
     Fact,
+    Fold,
     Histogram,
     Matrix,
+    Panel,
     Picture,
     Pictures,
     Report,
+    Roofline,
+    RoofPoint,
     Section,
     Series,
     Spans,
+    Spread,
+    Spreads,
     Table,
     Text,
+    Timeline,
+    Trace,
     render,
     write,
 )
-from edgekit.reports.axis import axis, column, number, rounded_axis
+from edgekit.reports.axis import axis, column, log_axis, number, rounded_axis
 from edgekit.reports.confusion import Confusion
 from edgekit.reports.plots import bin_values, thin
 from edgekit.reports.svg import place_marks
@@ -70,8 +81,12 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in {"style", "script"}:
             self.words += data
+
+
+def scripts_of(html: str) -> list[str]:
+    return re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
 
 
 def report(*sections: Section, **changes: object) -> Report:
@@ -85,11 +100,47 @@ def everything(word: str = "word") -> Report:
         subtitle=word,
         verdict="warn",
         verdict_text=word,
+        reasons=(word,),
         facts=(Fact(word, word, word, word), Fact("share", 0.5)),
         sections=(
             Text(title=word, text=f"{word}\n\n{word}", note=word),
             Table(title=word, columns=(word, "n"), rows=[(word, 1.5), (None, 2)]),
-            Histogram(title=word, values=[1.0, 2.0, 2.5], unit=word, marks={word: 2.0}),
+            Fold(
+                title=word,
+                sections=[
+                    Table(
+                        columns=(word, "n"),
+                        rows=[(word, number) for number in range(30)],
+                        bars=("n",),
+                        sorted_by="n",
+                    )
+                ],
+            ),
+            Histogram(
+                title=word,
+                values=[1.0, 2.0, 2.5],
+                unit=word,
+                marks={word: 2.0},
+                intervals={word: (1.9, 2.2)},
+            ),
+            Ecdf(title=word, values=[1.0, 2.0, 2.5], unit=word, intervals=[(0.5, 1.5, 2.2)]),
+            Spreads(title=word, spreads=[Spread(word, 1.0, 2.0, 3.0, (0.9, 1.1))], unit=word),
+            Timeline(
+                title=word,
+                panels=[
+                    Panel(word, word, [Trace(word, [0, 1, 2], [1, 2, 1])], is_dots=True),
+                    Panel(word, word, [Trace(word, [0, 2], [n, 1]) for n in range(4)]),
+                ],
+                index=word,
+                bands=[(0.5, 1.0)],
+                marks={word: 1.5},
+            ),
+            Roofline(
+                title=word,
+                peak_gflops=60,
+                bandwidth_gb_s=9,
+                points=[RoofPoint(word, 4.0, 20.0, 0.7, True, word)],
+            ),
             Bars(title=word, stages=[(word, 1.0), ("infer", 2.0)], unit=word),
             Series(title=word, values=[1.0, 2.0], unit=word, index=word),
             Curves(
@@ -115,7 +166,7 @@ def test_everything_is_shown_in_the_order_of_interest() -> None:
     assert page.words.count("fjord") > 30
     places = [html.index(part) for part in ("<h1>", "Warning", 'class="facts"', "<svg", "<pre>")]
     assert places == sorted(places)
-    assert html.count("<svg class=") == 6
+    assert html.count("<svg class=") == 10
     assert all(
         attrs.get("role") == "img" for tag, attrs in page.tags if "class" in attrs and tag == "svg"
     )
@@ -124,17 +175,28 @@ def test_everything_is_shown_in_the_order_of_interest() -> None:
 def test_hostile_text_is_inert_everywhere() -> None:
     html = render(everything(HOSTILE))
     page = Page(html)
-    assert not {tag for tag, _ in page.tags} & {
-        "script",
-        "iframe",
-        "object",
-        "link",
-        "base",
-        "form",
-    }
+    assert not {tag for tag, _ in page.tags} & {"iframe", "object", "link", "base", "form"}
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert scripts_of(html) == scripts_of(render(everything("word")))
     assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
     assert page.words.count(HOSTILE) > 30
     assert "49" not in page.words
+
+
+def test_the_policy_names_the_one_script_by_its_hash() -> None:
+    html = render(everything(HOSTILE))
+    (script,) = scripts_of(html)
+    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe-eval" not in policy
+
+
+def test_a_page_without_a_long_table_has_no_script() -> None:
+    html = render(report(Table(columns=("a",), rows=[("x",)] * 4)))
+    assert scripts_of(html) == []
+    assert "script-src" not in html
 
 
 def test_nothing_is_loaded_from_anywhere() -> None:
@@ -150,7 +212,7 @@ def test_nothing_is_loaded_from_anywhere() -> None:
 
 def test_every_plot_is_well_formed_xml_with_a_title() -> None:
     plots = re.findall(r"<figure>(<svg.*?)</figure>", render(everything(HOSTILE)), re.DOTALL)
-    assert len(plots) == 6
+    assert len(plots) == 10
     for plot in plots:
         assert ElementTree.fromstring(plot)[0].tag == "title"
 
@@ -189,6 +251,15 @@ def test_any_values_can_be_drawn(values: list[float]) -> None:
         report(
             Histogram(values=values, marks={str(i): value for i, value in enumerate(values[:9])}),
             Series(values=values),
+            Ecdf(values=values),
+            Spreads(spreads=[Spread("a", value, value, value) for value in values]),
+            Timeline(panels=[Panel("a", "ms", [Trace("a", values, values)], is_dots=True)]),
+            Timeline(panels=[Panel("a", "W", [Trace("a", values, values)])], marks={"x": 0.5}),
+            Roofline(
+                peak_gflops=values[0] if values else 0.0,
+                bandwidth_gb_s=1.0,
+                points=[RoofPoint("a", value, value, value, False) for value in values],
+            ),
             Bars(stages=[(str(value), value) for value in values]),
             Table(columns=("x",), rows=[(value,) for value in values]),
             facts=tuple(Fact("x", value) for value in values),
@@ -249,6 +320,15 @@ def test_a_million_values_make_a_small_page() -> None:
         report(
             Histogram(values=values),
             Series(values=values),
+            Ecdf(values=values),
+            Spreads(spreads=[Spread("a", 1.0, 2.0, 3.0)] * 5000),
+            Timeline(panels=[Panel("a", "ms", [Trace("a", values, values)], is_dots=True)]),
+            Timeline(panels=[Panel("a", "W", [Trace("a", values[:50_000], values[:50_000])])]),
+            Roofline(
+                peak_gflops=1.0,
+                bandwidth_gb_s=1.0,
+                points=[RoofPoint("a", 1.0, 0.5, 0.1, False)] * 5000,
+            ),
             Bars(stages=[("op", 1.0)] * 5000),
             Table(columns=("i", "x", "word"), rows=rows),
             Matrix(labels=labels, counts=matrix),
@@ -260,6 +340,8 @@ def test_a_million_values_make_a_small_page() -> None:
     assert "99,500 more rows are left out." in words
     assert "6 more pictures are left out" in words
     assert "4960 more" in words
+    assert "4,960 more rows are not drawn." in words
+    assert "4,500 more operators are not drawn." in words
 
 
 def test_thinning_keeps_the_extremes_and_the_gaps() -> None:
@@ -466,3 +548,112 @@ def test_rows_beyond_forty_are_counted() -> None:
     html = render(report(Spans(series=("ours",), rows=rows)))
     assert "960 more rows are not drawn." in html
     assert "No values to draw." in render(report(Spans(series=("ours",), rows=[])))
+
+
+def test_the_tail_of_a_distribution_has_as_much_room_as_its_bulk() -> None:
+    values = np.arange(1, 1000).tolist()
+    plot = plot_of(Ecdf(values=values, unit="ms", intervals=[(0.9, 880.0, 920.0)]))
+    labels = [text.text for text in plot.iter("text")]
+    assert [label for label in labels if label and label.endswith(" %")] == [
+        *("0 %", "50 %", "90 %", "99 %", "99.9 %")
+    ]
+    grid = [float(line.get("y1", "")) for line in plot.iter("line") if line.get("class") == "grid"]
+    bottom, _, p90, p99, p999 = grid
+    assert bottom - p90 == pytest.approx(p90 - p99) == pytest.approx(p99 - p999)
+    whisker, *ends = (line for line in plot.iter("line") if line.get("class") == "whisker")
+    assert float(whisker.get("y1", "")) == pytest.approx(p90)
+    assert len(ends) == 2
+
+
+def test_few_values_claim_no_rare_percentile() -> None:
+    words = Page(render(report(Ecdf(values=[1.0] * 20, intervals=[(0.99, 1.0, 2.0)])))).words
+    assert "90 %" in words
+    assert "99 %" not in words
+    assert 'class="whisker"' not in render(
+        report(Ecdf(values=[1.0] * 20, intervals=[(0.99, 1.0, 2.0)]))
+    )
+
+
+def test_bands_and_marks_of_a_timeline_stand_at_their_times() -> None:
+    panels = [
+        Panel("latency", "ms", [Trace("a", [0, 5, 10], [1, 1, 2])], is_dots=True),
+        Panel("clocks", "MHz", [Trace("cpu0", [0, 10], [2400, 1500])]),
+        Panel("power", "W", [Trace("rail", [], [])]),
+    ]
+    plot = plot_of(Timeline(panels=panels, bands=[(5.0, 10.0)], marks={"throttling": 5.0}))
+    (band,) = [rect for rect in plot.iter("rect") if rect.get("class") == "band"]
+    assert (band.get("x"), band.get("width")) == ("50.000%", "50.000%")
+    (mark,) = [line for line in plot.iter("line") if line.get("class") == "mark"]
+    assert mark.get("x1") == "50.000%"
+    # Both go through the panels that have values, from the first to the last.
+    frames = plot.findall("svg")
+    assert len(frames) == 2
+    top, bottom = float(frames[0].get("y", "")), float(frames[1].get("y", "")) + 84
+    assert float(band.get("y", "")) == top
+    assert float(band.get("y", "")) + float(band.get("height", "")) == bottom
+    assert float(mark.get("y2", "")) == bottom
+
+
+def test_the_slowest_of_many_runs_are_among_the_dots() -> None:
+    values = np.ones(65_536)
+    values[40_000] = 1.5
+    trace = Trace("latency", np.arange(65_536.0).tolist(), values.tolist())
+    plot = plot_of(Timeline(panels=[Panel("latency", "ms", [trace], is_dots=True)]))
+    (dots, middle) = paths_of(plot)
+    assert dots[0] == "dots"
+    assert 1500 <= dots[1].count("h0") <= 1600
+    heights = {float(y) for y in re.findall(r" ([\d.]+)h0", dots[1])}
+    assert len(heights) == 2
+    assert {float(y) for y in re.findall(r" ([\d.]+)", middle[1])} == {max(heights)}
+
+
+def test_a_roofline_meets_its_roof_at_the_ridge() -> None:
+    points = [
+        RoofPoint("conv", 60.0, 30.0, 0.8, False, "3"),
+        RoofPoint("add", 0.6, 3.0, 0.2, True),
+        RoofPoint("unknown", NAN, 3.0, 0.2, True),
+    ]
+    plot = plot_of(Roofline(peak_gflops=60.0, bandwidth_gb_s=10.0, points=points))
+    slope, flat = (line for line in plot.iter("line") if line.get("class") == "roof")
+    assert (slope.get("x2"), slope.get("y2")) == (flat.get("x1"), flat.get("y1"))
+    assert flat.get("y1") == flat.get("y2")
+    conv, add = plot.iter("circle")
+    assert (conv.get("class"), add.get("class")) == ("point", "point memory")
+    assert float(conv.get("r", "")) == 2 * float(add.get("r", ""))  # area by time
+    assert float(conv.get("cy", "")) > float(flat.get("y1", ""))  # below the roof
+    assert [text.text for text in plot.iter("text")].count("3") == 1
+
+
+def test_a_spread_of_far_values_has_a_logarithmic_axis() -> None:
+    rows = [Spread("a", 1.0, 2.0, 3.0, (0.9, 1.1)), Spread("b", 100.0, 200.0, 1000.0)]
+    plot = plot_of(Spreads(spreads=rows, unit="ms"))
+    first, second = (float((dot.get("cx") or "").rstrip("%")) for dot in plot.iter("circle"))
+    assert second - first == pytest.approx(200 / 3, abs=0.1)
+    assert len([rect for rect in plot.iter("rect") if rect.get("class") == "span"]) == 1
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 2.0), (0.013, 9.0), (3.0, 4e7), (1e-80, 1e80)])
+def test_logarithmic_ticks_are_inside_and_distinct(low: float, high: float) -> None:
+    made = log_axis(low, high)
+    assert made.low <= low * (1 + 1e-9)
+    assert made.high >= high * (1 - 1e-9)
+    ticks = made.ticks()
+    assert 2 <= len(ticks) <= 10
+    assert all(0 <= position <= 1 for position, _ in ticks)
+    assert len({label for _, label in ticks}) == len(ticks)
+
+
+def test_bars_of_a_column_are_relative_to_its_largest_number() -> None:
+    table = Table(columns=("a", "b"), rows=[(4, 4), (1, -1), (None, 0)], bars=("a",))
+    html = render(report(table))
+    assert re.findall(r"--share:([\d.]+)%", html) == ["100.0", "25.0"]
+
+
+def test_a_fold_is_closed_and_holds_its_sections() -> None:
+    html = render(report(Fold(title="More", sections=[Text(title="Inside", text="words")])))
+    page = Page(html)
+    (details,) = [attrs for tag, attrs in page.tags if tag == "details"]
+    assert "open" not in details
+    inside = html[html.index("<details>") : html.index("</details>")]
+    assert "<summary>More</summary>" in inside
+    assert "Inside" in inside
