@@ -5,8 +5,6 @@ import pytest
 import edgekit
 from edgekit.errors import UsageError
 from edgekit.profiling.environment import environment
-from edgekit.profiling.report import profile_report
-from edgekit.reports import render
 
 
 def test_a_profile_measures_as_many_runs_as_it_is_told(classifier_bundle):
@@ -63,11 +61,3 @@ def test_the_environment_names_machine_and_versions():
     found = environment()
     assert {"machine", "cpu", "cpus", "memory_gib", "system", "python", "numpy"} <= set(found)
     assert all(isinstance(value, str) and value for value in found.values())
-
-
-def test_the_report_shows_every_configuration(classifier_bundle):
-    measured = edgekit.profile(classifier_bundle, runs=30, threads=[1, 2])
-    page = render(profile_report(measured))
-    assert "litert, int8, 1 thread" in page
-    assert "litert, int8, 2 threads" in page
-    assert "--threads 1,2" in page
