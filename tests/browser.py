@@ -46,6 +46,18 @@ class Browser:
         self._session = answer["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self._ask(f"{domain}.enable")
+        self.show(width, height, dark=dark)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._process.kill()
+        self._process.wait()
+        self._out.close()
+        self._in.close()
+
+    def show(self, width, height=900, *, dark=False):
         self._ask(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -56,14 +68,12 @@ class Browser:
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._ask("Emulation.setEmulatedMedia", features=[theme])
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self._process.kill()
-        self._process.wait()
-        self._out.close()
-        self._in.close()
+    def press(self, key, code):
+        for kind, text in (("keyDown", {"text": "\r"} if key == "Enter" else {}), ("keyUp", {})):
+            self._ask(
+                "Input.dispatchKeyEvent",
+                **{"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, **text},
+            )
 
     def open(self, address):
         self._ask("Page.navigate", url=address)
