@@ -169,6 +169,7 @@ def full_profile():
             notes=("why",),
         ),
         left_out={"openvino": "why"},
+        conditions={"throttled": "no"},
     )
 
 

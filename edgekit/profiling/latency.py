@@ -10,7 +10,7 @@ import msgspec
 from edgekit import plugins
 from edgekit.bundle import Bundle, read_bundle
 from edgekit.errors import EdgeKitError, EnvironmentLacks, UsageError, expect_one_of
-from edgekit.profiling.environment import environment
+from edgekit.profiling.environment import conditions, environment
 from edgekit.profiling.measurement import Measurement, Settings
 from edgekit.profiling.results import LatencyProfile, Profile
 from edgekit.profiling.tune import usable_backends
@@ -92,17 +92,25 @@ def profile(
         details=details,
     )
     _check(settings)
-    measure = Measurement(settings, on_progress or (lambda phase, done, total: None))
+    on_progress = on_progress or (lambda phase, done, total: None)
     if isinstance(model, Model):
         if threads or backend or processes > 1:
             raise UsageError(
                 "`threads`, `backend` and `processes` belong to opening; give the bundle's path"
             )
-        return _profile(model.bundle, settings, [measure(model)])
+        empty = _empty(model.bundle, settings)
+        measured = Measurement(settings, empty.cost, on_progress)(model)
+        return msgspec.structs.replace(empty, profiles=(measured,))
     bundle = model if isinstance(model, Bundle) else read_bundle(model)
-    profiles = [] if earlier is None else _comparable(earlier, _profile(bundle, settings, []))
+    empty = _empty(bundle, settings)
+    measure = Measurement(settings, empty.cost, on_progress)
+    profiles = [] if earlier is None else _comparable(earlier, empty)
     several = backend == "all" or len(threads or ()) > 1 or not isinstance(backend, str | None)
     failures: dict[str, str] = {}
+
+    def so_far() -> Profile:
+        return msgspec.structs.replace(empty, profiles=tuple(profiles), left_out=dict(failures))
+
     for wanted in _configurations(bundle, backend, threads, failures):
         if any(_is_done(wanted, done, settings) for done in profiles):
             continue
@@ -116,11 +124,11 @@ def profile(
                 raise
             failures[f"{wanted.backend or 'default'}, {wanted.threads or 'default'}"] = str(error)
         if on_measured is not None and profiles:
-            on_measured(_profile(bundle, settings, profiles, failures))
+            on_measured(so_far())
     if not profiles:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
         raise EnvironmentLacks(f"no backend can run {bundle.path} here: {reasons}")
-    return _profile(bundle, settings, profiles, failures)
+    return so_far()
 
 
 def _scenario(asked: str | None, source: Source | None) -> str:
@@ -207,12 +215,7 @@ def _comparable(earlier: Profile, now: Profile) -> list[LatencyProfile]:
     return list(earlier.profiles)
 
 
-def _profile(
-    bundle: Bundle,
-    settings: Settings,
-    profiles: Sequence[LatencyProfile],
-    failures: dict[str, str] | None = None,
-) -> Profile:
+def _empty(bundle: Bundle, settings: Settings) -> Profile:
     manifest = bundle.manifest
     source = settings.source
     name = without_secrets(str(source)) if isinstance(source, str | Path | int) else "iterator"
@@ -226,7 +229,7 @@ def _profile(
         bundle_sha256=manifest.files[manifest.model],
         frames="golden" if source is None else name,
         environment=environment(),
-        profiles=tuple(profiles),
+        conditions=conditions(),
+        profiles=(),
         cost=cost,
-        left_out=failures or {},
     )

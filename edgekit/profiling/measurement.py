@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,14 @@ import msgspec
 import numpy as np
 
 from edgekit import plugins
-from edgekit.profiling.device import Recorder, energy
+from edgekit.profiling.device import Recorder
 from edgekit.profiling.frames import golden_frames
 from edgekit.profiling.pressure import PressureMeter
 from edgekit.profiling.quantiles import percentile_interval, runs_needed
 from edgekit.profiling.recording import Recording, Until, summary_of
 from edgekit.profiling.results import (
     Block,
+    Cost,
     Finding,
     LatencyProfile,
     Moment,
@@ -28,7 +30,6 @@ from edgekit.profiling.trust import Observed, examine
 from edgekit.profiling.warm_up import WarmUp, warm_up
 from edgekit.runtime.camera import Source
 from edgekit.runtime.model import Model
-from edgekit.targets.telemetry import readers
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -57,8 +58,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class Measurement:
     """Measures opened models, one after the other, in the same way."""
 
-    def __init__(self, settings: Settings, on_progress: OnProgress) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, cost: Cost | None, on_progress: OnProgress) -> None:
+        self._settings, self._cost = settings, cost
         self._scenario = plugins.load("scenario", settings.scenario.replace("-", "_"))
         self._is_cold = getattr(self._scenario, "IS_COLD", False)
         self._on_progress = on_progress
@@ -83,13 +84,23 @@ class Measurement:
         recording = Recording(self._scenario.STAGES)
         work = self._work(model, until)
         work.on_run = lambda count: self._on_progress(name, count, until.runs or 0)
-        with Recorder(readers()) as recorder:
-            meter = PressureMeter()
+        meter = PressureMeter()
+        with Recorder() as recorder:
+            recorder.rest()
+            model(next(work.frames))
             meter.start()
             self._scenario.measure(work, recording)
-            pressure = meter.stop()
-        moments = recorder.moments(recording.first_start_ns)
-        return self._figures(model, recording, warm, pressure, moments)
+            pressure, end_s = meter.stop(), time.perf_counter()
+        since_s = recording.first_start_ns / 1e9
+        a_run = settings.streams if settings.scenario == "multi-stream" else 1
+        return self._figures(
+            model,
+            recording,
+            warm,
+            pressure,
+            recorder.moments(since_s),
+            recorder.energy(since_s, end_s, a_run * recording.count),
+        )
 
     def _work(self, model: Model, until: Until) -> Work:
         settings = self._settings
@@ -129,6 +140,7 @@ class Measurement:
         warm: WarmUp,
         pressure: Pressure,
         moments: tuple[Moment, ...],
+        joules: Energy | None,
     ) -> LatencyProfile:
         settings, name = self._settings, self._settings.scenario
         latency_ms, latencies_ms = recording.latency_summary(), recording.latencies_ms
@@ -178,7 +190,7 @@ class Measurement:
             age_ms=summary_of(ages_ms) if ages_ms.size else None,
             drops=recording.drops,
             pressure=pressure,
-            energy=energy(moments, wall_s, recording.count * a_run),
+            energy=joules,
             telemetry=moments,
             samples_ms=tuple(latencies_ms.tolist()),
             starts_s=tuple(starts_s.tolist()),
@@ -209,7 +221,6 @@ class Measurement:
 
     def _detailed(self, model: Model, measured: LatencyProfile) -> LatencyProfile:
         """Add what takes further measurements."""
-        from edgekit.profiling.cost import cost_of
         from edgekit.profiling.fresh import cold_start, memory
         from edgekit.profiling.operators import operators_of
         from edgekit.profiling.roofline import measure_roofline
@@ -218,7 +229,7 @@ class Measurement:
         self._on_progress(f"{name}: roofline", 0, 0)
         roofline = measure_roofline(name, model.bundle.manifest.precision, threads)
         self._on_progress(f"{name}: operators", 0, 0)
-        operators = operators_of(model, cost=cost_of(model.bundle), roofline=roofline)
+        operators = operators_of(model, cost=self._cost, roofline=roofline)
         self._on_progress(f"{name}: memory and start of a fresh process", 0, 0)
         return msgspec.structs.replace(
             measured,

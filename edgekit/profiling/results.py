@@ -336,6 +336,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         bundle_sha256: of its model's file.
         frames: what was measured on: ``golden`` or the source, without a password.
         environment: the machine and its library versions.
+        conditions: what changes from minute to minute, before the first measurement.
         cost: by the model's graph; None where it cannot be read.
         profiles: a configuration each.
     """
@@ -347,3 +348,4 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     profiles: tuple[LatencyProfile, ...]
     cost: Cost | None = None
     left_out: dict[str, str] = {}
+    conditions: dict[str, str] = {}

@@ -77,9 +77,7 @@ def test_a_sweep_is_written_after_each_configuration(profiled, tmp_path, monkeyp
 )
 def test_what_is_no_profile_is_not_resumed(profiled, tmp_path, capsys, content, code, message):
     (tmp_path / "out.json").write_text(content)
-    assert (
-        main(["profile", "x.edgekit", "--resume", "--json", str(tmp_path / "out.json")]) == code
-    )
+    assert main(["profile", "x.edgekit", "--resume", "--json", str(tmp_path / "out.json")]) == code
     assert message in capsys.readouterr().err
     assert (tmp_path / "out.json").read_text() == content
 
