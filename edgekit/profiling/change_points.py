@@ -34,6 +34,11 @@ class Change:
     size: float
 
 
+def median(values: NDArray[np.float64]) -> float:
+    """Return the middle value, the upper of two; `np.median` takes ten times as long for few."""
+    return float(np.partition(values, values.size // 2)[values.size // 2])
+
+
 def find_change(values: NDArray[np.float64], false_alarms: float) -> Change | None:
     """Return the change of level that chance cannot explain, or None.
 
@@ -49,7 +54,7 @@ def find_change(values: NDArray[np.float64], false_alarms: float) -> Change | No
     n = values.size
     if n < FEWEST_RUNS:
         return None
-    ranks = _centred_ranks(values)
+    ranks = centred_ranks(values)
     spread = float(ranks @ ranks) / n
     if spread == 0 or values.min() <= 0:  # a clock that cannot tell a run from none
         return None
@@ -64,8 +69,7 @@ def find_change(values: NDArray[np.float64], false_alarms: float) -> Change | No
         return Change("trend", 0, n, _size_of_trend(values))
     inside = np.zeros(n, bool)
     inside[first:end] = True
-    before = float(np.median(values[~inside]))
-    return Change(shape, first, end, float(np.median(values[inside])) / before - 1)
+    return Change(shape, first, end, median(values[inside]) / median(values[~inside]) - 1)
 
 
 def _best_shape(
@@ -75,7 +79,8 @@ def _best_shape(
     n = ranks.size
     time = np.arange(n) - (n - 1) / 2
     trend = ranks - time * float(time @ ranks) / float(time @ time)
-    split = _inner(int(np.argmax(np.abs(walk[:-1]))) + 1, n)
+    before = np.arange(1, n)
+    split = int(np.argmax(walk[:-1] ** 2 / (before * (n - before)))) + 1  # least squares
     step = _without_level(ranks, split, n)
     low, high = sorted((int(np.argmin(walk)) + 1, int(np.argmax(walk)) + 1))
     bump = _without_level(ranks, low, high)
@@ -83,10 +88,6 @@ def _best_shape(
     if high - low < n - 1 and errors[2] < _MUCH_BETTER * min(errors[:2]):
         return "bump", low, high, bump
     return ("step", split, n, step) if errors[1] <= errors[0] else ("trend", 0, n, trend)
-
-
-def _inner(split: int, n: int) -> int:
-    return min(max(split, 1), n - 1)
 
 
 def _without_level(ranks: NDArray[np.float64], first: int, end: int) -> NDArray[np.float64]:
@@ -102,13 +103,13 @@ def _without_level(ranks: NDArray[np.float64], first: int, end: int) -> NDArray[
 
 def _size_of_trend(values: NDArray[np.float64]) -> float:
     third = values.size // 3
-    before, after = np.median(values[:third]), np.median(values[-third:])
+    before, after = median(values[:third]), median(values[-third:])
     # The middles of the outer thirds are two thirds of the series apart.
-    return float((after - before) * 1.5 / (before - (after - before) / 4))
+    return (after - before) * 1.5 / (before - (after - before) / 4)
 
 
-def _centred_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ranks around zero; equal values share one, so that ties make no trend."""
+def centred_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ranks from -1/2 to 1/2; equal values share one, so that ties make no trend."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     ranks = np.empty(values.size)

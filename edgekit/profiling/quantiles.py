@@ -107,7 +107,8 @@ def runs_needed(pilot: Values, percentile: float, relative_width: float) -> int:
         width, known = interval.high - interval.low, _runs_inside(series.size, share)
     else:
         width, known = _width_of_tail(series, share)
-    wanted = relative_width * abs(float(np.percentile(series, percentile)))
+    estimate = np.sort(series)[max(math.ceil(series.size * share) - 1, 0)]
+    wanted = relative_width * abs(float(estimate))
     if width <= 0 or wanted <= 0:
         return fewest
     runs = series.size * (width / wanted) ** 2

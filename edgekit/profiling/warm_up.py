@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.profiling.change_points import find_change
+from edgekit.profiling.change_points import find_change, median
 
 _ENOUGH, _FEWEST = 40, 12
 _LONG = 0.25  # of the time there is, after which the fewest runs do
@@ -89,7 +89,7 @@ def keeps_its_level(latencies: NDArray[np.float64]) -> bool:
     if half == 0:
         return False
     older, newer = latencies[:half], latencies[-half:]
-    higher, lower = sorted((float(np.median(older)), float(np.median(newer))), reverse=True)
+    higher, lower = sorted((median(older), median(newer)), reverse=True)
     if higher <= (1 + _MATTERS) * lower:
         return True
     # Mann and Whitney's U: of all pairs, how often the newer run is the slower one.
