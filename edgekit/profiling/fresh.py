@@ -17,6 +17,7 @@ import msgspec
 
 from edgekit.errors import BackendError, UsageError
 from edgekit.isolated import Progress, run_isolated
+from edgekit.profiling.quantiles import percentile_interval
 from edgekit.profiling.results import ColdStart, LatencyProfile, Memory, Profile
 
 LIMIT_S = 1800.0
@@ -69,6 +70,7 @@ def cold_start(
         first_ms=middle("first_ms"),
         total_ms=middle("total_ms"),
         processes=processes,
+        total_interval_ms=percentile_interval([found["total_ms"] for found in counted], 50),
     )
 
 

@@ -6,7 +6,7 @@ from importlib import import_module
 import pytest
 
 from edgekit.errors import BackendError, BundleError, UsageError
-from edgekit.profiling import child
+from edgekit.profiling import child, fresh
 from edgekit.profiling.child import DuringImports
 from edgekit.profiling.fresh import blocks, cold_start, memory
 from edgekit.profiling.rss import peak_rss_mb, rss_mb
@@ -118,3 +118,19 @@ def test_building_an_engine_is_told_apart(monkeypatch):
     assert built_s == []
     assert engines.build_engine("a.onnx") == "engine of a.onnx"
     assert built_s == [90]
+
+
+def test_a_cold_start_is_the_median_of_processes_after_the_one_that_builds(monkeypatch):
+    parts = ("start_ms", "import_ms", "open_ms", "first_ms", "total_ms")
+    planted = [
+        {**dict.fromkeys(parts, float(number)), "build_ms": 90_000.0 if number == 1 else None}
+        for number in (1, 7, 5, 4, 3, 6, 2)
+    ]
+    given = iter(planted)
+    monkeypatch.setattr(fresh, "start", lambda *_, **__: next(given))
+    found = cold_start("a.edgekit", processes=6)
+    assert found.build_ms == 90_000
+    assert {getattr(found, part) for part in parts} == {4.5}
+    assert found.total_interval_ms.low < 4.5 < found.total_interval_ms.high
+    given = iter(planted)
+    assert cold_start("a.edgekit", processes=5).total_interval_ms is None
