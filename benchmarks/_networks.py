@@ -17,6 +17,20 @@ def mobilenet_v2() -> Any:
     return with_statistics(keras.applications.MobileNetV2(weights=None))
 
 
+def resnet50() -> Any:
+    """ResNet-50 at 224x224."""
+    import keras
+
+    return with_statistics(keras.applications.ResNet50(weights=None))
+
+
+def unet() -> Any:
+    """U-Net for grey pictures 256x256, as the benchmark `segmentation` trains it."""
+    from benchmarks._unets import unet
+
+    return with_statistics(unet("transposed"))
+
+
 def thousand_classes() -> Any:
     """224x224 pictures and 1,000 classes with next to no arithmetic between: overhead shows."""
     import keras
@@ -50,6 +64,8 @@ def with_statistics(model: Any) -> Any:
 
 NETWORKS = {
     "mobilenet_v2": (mobilenet_v2, "keras:mobilenet_v2"),
+    "resnet50": (resnet50, "keras:resnet50"),
+    "unet": (unet, "unit"),
     "thousand_classes": (thousand_classes, "raw"),
 }
 

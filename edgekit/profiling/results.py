@@ -182,8 +182,9 @@ class Operators(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         operators: in the order they run.
         sum_ms: of their times.
-        infer_ms: one inference by the clock around it, without the profiler, in turns with the
-            profiled runs; mean.
+        infer_ms: one inference by the clock around it, in the same runs; mean. Of TensorRT, which
+            stops after each layer to time it, as `plain_ms`.
+        plain_ms: one inference without the profiler, in turns with the profiled runs; mean.
         runs: profiled runs that the means are of: the faster half, where the engine tells runs
             apart.
         source: who measured: ``LiteRT's profiler (libLiteRt.so 2.3.0)`` …
@@ -193,6 +194,7 @@ class Operators(msgspec.Struct, frozen=True, kw_only=True):
     operators: tuple[Operator, ...] = ()
     sum_ms: float = 0.0
     infer_ms: float = 0.0
+    plain_ms: float = 0.0
     runs: int = 0
     source: str = ""
     note: str = ""

@@ -8,7 +8,6 @@ it is believed.
 from __future__ import annotations
 
 import ctypes
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.profiling.operators._timing import Budget, faster_half, in_turns, usual
+from edgekit.errors import BackendError
+from edgekit.profiling.operators._timing import Budget, Run, in_turns, mean_of_faster_half, mean_run
 from edgekit.runtime.backends.litert import Backend
 
 _CPU = 1  # kLiteRtHwAcceleratorCpu
 _WRITE = 1  # kLiteRtTensorBufferLockModeWrite
 _TENSOR_TYPE_BYTES = 4096  # LiteRtRankedTensorType takes some hundred
 # What an event is of: an operator that LiteRT runs itself, or a kernel of a delegate.
-_OPERATOR, _KERNEL = 1 << 1, 1 << 3
+_DEFAULT, _OPERATOR, _KERNEL = 1 << 0, 1 << 1, 1 << 3
 _KINDS = {1 << bit for bit in range(9)}
 _MOST_EVENTS = 100_000
 _CONTROL_FLOW = ("WHILE", "IF", "CALL", "STABLEHLO_COMPOSITE", "STABLEHLO_WHILE")
@@ -88,8 +88,8 @@ class ProfiledModel:
         ctypes.memmove(address, values.ctypes.data, values.nbytes)
         self._call("LiteRtUnlockTensorBuffer", buffer)
 
-    def run(self) -> list[tuple[str, float]]:
-        """Infer, and return name and ms of what ran, in order; `NotUnderstoodError` if absurd."""
+    def run(self) -> Run:
+        """Infer, and return what ran; `NotUnderstoodError` if it makes no sense."""
         self._call("LiteRtResetProfiler", self._profiler)
         self._call("LiteRtStartProfiler", self._profiler)
         before_ns = time.perf_counter_ns()
@@ -110,7 +110,7 @@ class ProfiledModel:
             raise NotUnderstoodError(f"one inference gave {count.value} events")
         events = (_Event * count.value)()
         self._call("LiteRtGetProfilerEvents", self._profiler, count, events)
-        return operators(list(events), wall_us)
+        return understood(list(events), wall_us)
 
     def _call(self, name: str, *arguments: object) -> None:
         try:
@@ -168,8 +168,8 @@ class ProfiledModel:
         return names, (Pointer * len(buffers))(*buffers)
 
 
-def operators(events: Sequence[Any], wall_us: float) -> list[tuple[str, float]]:
-    """Return name and ms of each operator among one inference's events.
+def understood(events: Sequence[Any], wall_us: float) -> Run:
+    """Return the operators among one inference's events, and the time of the whole.
 
     An operator with control flow counts as a whole, what ran inside of it not once more.
 
@@ -180,15 +180,18 @@ def operators(events: Sequence[Any], wall_us: float) -> list[tuple[str, float]]:
     Raises:
         NotUnderstoodError: they cannot be what they seem.
     """
-    found = []
+    found: list[tuple[str, float]] = []
+    invoke_us = wall_us
     inside = False
     last_start_us = 0
     for event in events:
         if event.kind not in _KINDS:
             raise NotUnderstoodError(f"an event has the type {event.kind}")
+        name = (event.tag or b"").decode(errors="replace")
+        if event.kind == _DEFAULT and name == "Invoke":  # what is around it is not the model's
+            invoke_us = min(event.elapsed_us, wall_us)
         if event.kind not in (_OPERATOR, _KERNEL):
             continue
-        name = (event.tag or b"").decode(errors="replace")
         if not name or event.elapsed_us > 1.1 * wall_us + 100:
             raise NotUnderstoodError(f"{name!r} took {event.elapsed_us} of {wall_us:.0f} µs")
         if event.kind == _OPERATOR and event.subgraph == 0:
@@ -202,40 +205,60 @@ def operators(events: Sequence[Any], wall_us: float) -> list[tuple[str, float]]:
     sum_us = 1e3 * sum(ms for _, ms in found)
     if not found or sum_us > 1.1 * wall_us + 100:
         raise NotUnderstoodError(f"{len(found)} operators took {sum_us:.0f} of {wall_us:.0f} µs")
-    return found
+    return Run(tuple(found), invoke_us / 1e3)
 
 
-def serve(job: dict[str, Any]) -> None:
-    """Be the child: write kernels, their times and an inference's, or a note, to a JSON file."""
+def measured(
+    library: str,
+    model: str,
+    threads: int,
+    folder: str,
+    runs: int | None,
+    duration_s: float,
+    on_progress: object,
+) -> dict[str, Any]:
+    """Return name and mean ms of each kernel, and what an inference takes without the profiler.
+
+    Args:
+        library: path of ``libLiteRt.so``.
+        model: path of the .tflite.
+        threads: as the backend has.
+        folder: holds an input each in ``0.npy``, ``1.npy`` …
+        runs: as in `Budget`.
+        duration_s: as in `Budget`.
+        on_progress: not called.
+
+    Raises:
+        BackendError: the library is not as the one that is known here, or cannot be loaded.
+    """
     try:
-        answer = measured(job)
-    except (NotUnderstoodError, OSError) as error:  # OSError: the library cannot be loaded
-        answer = {
-            "note": f"LiteRT's library is not as the one that EdgeKit knows (2.3): {error}. "
-            "With another version of ai-edge-litert it may work."
-        }
-    Path(job["folder"], "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+        return _measured(
+            library, Path(model), threads, Path(folder), Budget(runs=runs, duration_s=duration_s)
+        )
+    except (NotUnderstoodError, OSError) as error:
+        raise BackendError(
+            f"LiteRT's library is not as the one that EdgeKit knows (2.3): {error}; another "
+            "version of ai-edge-litert may do"
+        ) from error
 
 
-def measured(job: dict[str, Any]) -> dict[str, Any]:
-    """Return name and mean ms of each kernel, and what an inference takes without the profiler."""
-    profiled = ProfiledModel(job["library"], job["model"], job["threads"])
-    with Backend(Path(job["model"]), job["threads"]) as backend:
-        names = [spec.name for spec in backend.inputs]
-        for index, name in enumerate(names):
-            values = np.ascontiguousarray(np.load(Path(job["folder"], f"{index}.npy")))
+def _measured(
+    library: str, model: Path, threads: int, folder: Path, budget: Budget
+) -> dict[str, Any]:
+    profiled = ProfiledModel(library, str(model), threads)
+    with Backend(model, threads) as backend:
+        for index, spec in enumerate(backend.inputs):
+            values = np.ascontiguousarray(np.load(folder / f"{index}.npy"))
             backend.input_buffer(index)[...] = values
-            if name not in profiled.input_names:
-                raise NotUnderstoodError(f"it knows no input {name!r}")
-            profiled.fill(profiled.input_names.index(name), values)
+            if spec.name not in profiled.input_names:
+                raise NotUnderstoodError(f"it knows no input {spec.name!r}")
+            profiled.fill(profiled.input_names.index(spec.name), values)
         outputs = [np.empty(spec.shape, spec.dtype) for spec in backend.outputs]
-        budget = Budget(runs=job["runs"], duration_s=job["duration_s"])
-        plain_ms, runs = in_turns(lambda: backend.run(outputs), profiled.run, budget)
-    kernels, kernel_ms = usual(runs)
-    means_ms, count = faster_half(kernel_ms)
-    infer_ms, _ = faster_half([[ms] for ms in plain_ms])
+        plain_ms, found = in_turns(lambda: backend.run(outputs), profiled.run, budget)
+    mean, count = mean_run(found)
     return {
-        "kernels": list(zip(kernels, means_ms, strict=True)),
-        "infer_ms": infer_ms[0],
+        "kernels": mean.kernels,
+        "infer_ms": mean.infer_ms,
+        "plain_ms": mean_of_faster_half(plain_ms),
         "runs": count,
     }

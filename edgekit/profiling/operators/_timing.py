@@ -45,6 +45,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
     kernels: tuple[Kernel, ...] = ()
     infer_ms: float = 0.0
+    plain_ms: float = 0.0
     runs: int = 0
     source: str = ""
     note: str = ""
@@ -93,30 +94,37 @@ def in_turns(
     return plain_ms, results
 
 
-def faster_half(runs: Sequence[Sequence[float]]) -> tuple[list[float], int]:
-    """Return the means over the half of the runs with the smallest sums, and how many these are.
+class Run(msgspec.Struct, frozen=True):
+    """What an engine told of one inference.
 
-    What else the machine did lengthens some runs, and in them some kernels at random.
-
-    Args:
-        runs: each kernel's time, for each run as many.
+    Attributes:
+        kernels: name and ms of each, in order.
+        infer_ms: the whole inference.
     """
-    kept = sorted(runs, key=sum)[: (len(runs) + 1) // 2]
-    return [statistics.fmean(times) for times in zip(*kept, strict=True)], len(kept)
+
+    kernels: tuple[tuple[str, float], ...]
+    infer_ms: float
 
 
-def usual(runs: Sequence[Sequence[tuple[str, float]]]) -> tuple[list[str], list[list[float]]]:
-    """Return the names of the kernels of most runs, and their times in each of these runs.
+def mean_run(runs: Sequence[Run]) -> tuple[Run, int]:
+    """Return the mean over the faster half of the runs, and how many these are.
 
-    Control flow in a model can run other kernels in another run.
-
-    Args:
-        runs: name and time of each kernel, for each run.
+    What else the machine did lengthens some runs, and in them some kernels at random. Runs of
+    other kernels than most, by control flow in the model, do not count.
     """
-    sequences = Counter(tuple(name for name, _ in run) for run in runs)
+    sequences = Counter(tuple(name for name, _ in run.kernels) for run in runs)
     names, _ = sequences.most_common(1)[0]
-    same = [run for run in runs if tuple(name for name, _ in run) == names]
-    return list(names), [[value for _, value in run] for run in same]
+    same = [run for run in runs if tuple(name for name, _ in run.kernels) == names]
+    kept = sorted(same, key=lambda run: run.infer_ms)[: (len(same) + 1) // 2]
+    columns = zip(*([ms for _, ms in run.kernels] for run in kept), strict=True)
+    means_ms = map(statistics.fmean, columns)
+    whole_ms = statistics.fmean(run.infer_ms for run in kept)
+    return Run(tuple(zip(names, means_ms, strict=True)), whole_ms), len(kept)
+
+
+def mean_of_faster_half(times_ms: Sequence[float]) -> float:
+    """Return the same of inferences of which nothing else is known."""
+    return statistics.fmean(sorted(times_ms)[: (len(times_ms) + 1) // 2])
 
 
 def plain_run(model: Model) -> Callable[[], None]:

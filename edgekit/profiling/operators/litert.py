@@ -7,27 +7,20 @@ process ends by a signal, that is a note and not the end of ours.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgekit.errors import BackendError
+from edgekit.isolated import run_isolated
 from edgekit.profiling.operators._timing import Budget, Kernel, Timing, plain_run
 from edgekit.runtime.model import Model
 
 _LIBRARIES = ("libLiteRt.so", "libLiteRt.dylib", "libLiteRt.dll")
-_BOOT = (
-    "import json, sys; job = json.load(sys.stdin); sys.path[:] = job['path']; "
-    "from edgekit.profiling.operators._litert_child import serve; serve(job)"
-)
 # XNNPACK's kernels name the types of their numbers; of most the graph tells it too.
 _DTYPES = {"F32": "float32", "F16": "float16", "QS8": "int8", "QC8": "int8", "QU8": "uint8"}
 
@@ -44,7 +37,8 @@ def times(model: Model, budget: Budget) -> Timing:
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         for index in range(len(model.backend.inputs)):
             np.save(Path(folder) / f"{index}.npy", model.backend.input_buffer(index))
-        answer = _ask(
+        answer = run_isolated(
+            "edgekit.profiling.operators._litert_child:measured",
             {
                 "library": str(library),
                 "model": str(model.bundle.model_path.resolve()),
@@ -53,14 +47,15 @@ def times(model: Model, budget: Budget) -> Timing:
                 "runs": budget.runs,
                 "duration_s": budget.duration_s,
             },
-            _patience_s(model, budget),
+            what="LiteRT's profiler",
+            timeout_s=_patience_s(model, budget),
+            died=BackendError,
         )
-    if "note" in answer:
-        return Timing(source=source, note=f"The operators could not be timed: {answer['note']}")
     kernels = tuple(_kernel(name, ms) for name, ms in answer["kernels"])
     return Timing(
         kernels=kernels,
         infer_ms=answer["infer_ms"],
+        plain_ms=answer["plain_ms"],
         runs=answer["runs"],
         source=source,
         note=_rounding(kernels),
@@ -89,31 +84,6 @@ def _patience_s(model: Model, budget: Budget) -> float:
     run()
     one_s = time.perf_counter() - start_s
     return 60 + 10 * budget.duration_s + 10 * one_s * max(budget.runs or 0, 5)
-
-
-def _ask(job: dict[str, Any], patience_s: float) -> dict[str, Any]:
-    """Return the child's answer, or a note of how it ended without one."""
-    job["path"] = sys.path
-    answer = Path(job["folder"]) / "answer.json"
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", _BOOT],
-            input=json.dumps(job).encode(),
-            capture_output=True,
-            timeout=patience_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return {"note": f"LiteRT's profiler gave no answer within {patience_s:.0f} s."}
-    except OSError as error:
-        raise BackendError(f"cannot start {sys.executable}: {error.strerror}") from error
-    if done.returncode == 0 and answer.is_file():
-        result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-        return result
-    how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    lines = [line.strip() for line in done.stderr.decode(errors="replace").splitlines()]
-    said = next((line for line in reversed(lines) if line), "it said nothing")
-    return {"note": f"its profiler's process ended with {how}: {said[:300]}"}
 
 
 def _kernel(name: str, ms: float) -> Kernel:

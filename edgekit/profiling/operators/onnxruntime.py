@@ -14,11 +14,12 @@ from edgekit.errors import BackendError
 from edgekit.profiling.operators._timing import (
     Budget,
     Kernel,
+    Run,
     Timing,
-    faster_half,
     in_turns,
+    mean_of_faster_half,
+    mean_run,
     plain_run,
-    usual,
 )
 from edgekit.runtime.backends.onnxruntime import Backend
 from edgekit.runtime.model import Model
@@ -42,22 +43,21 @@ def times(model: Model, budget: Budget) -> Timing:
             plain_ms, runs = in_turns(plain_run(model), lambda: profiled.run(outputs), budget)
             file = profiled.end_profiling()
         found = nodes_by_run(_read(file))[-len(runs) :]
-    if not found or not all(found):
+    if not found or not all(nodes for _, nodes in found):
         return Timing(note="The operators could not be timed: ONNX Runtime told none.")
-    names, node_ms = usual([[(_key(node), node["dur"] / 1e3) for node in run] for run in found])
-    means_ms, count = faster_half(node_ms)
-    infer_ms, _ = faster_half([[ms] for ms in plain_ms])
-    nodes = {_key(node): node for run in found for node in run}
+    mean, count = mean_run([_run(whole, nodes) for whole, nodes in found])
+    nodes = {_key(node): node for _, run in found for node in run}
     return Timing(
-        kernels=tuple(_kernel(nodes[name], ms) for name, ms in zip(names, means_ms, strict=True)),
-        infer_ms=infer_ms[0],
+        kernels=tuple(_kernel(nodes[key], ms) for key, ms in mean.kernels),
+        infer_ms=mean.infer_ms,
+        plain_ms=mean_of_faster_half(plain_ms),
         runs=count,
         source=f"ONNX Runtime's profiler ({backend.executes})",
     )
 
 
-def nodes_by_run(events: list[Event]) -> list[list[Event]]:
-    """Return the events of the nodes of each run of the model, in the order they began."""
+def nodes_by_run(events: list[Event]) -> list[tuple[Event, list[Event]]]:
+    """Return each run of the model with the events of its nodes, in the order they began."""
     runs = [event for event in events if event.get("name") == "model_run"]
     runs.sort(key=lambda event: int(event["ts"]))
     nodes = [
@@ -73,7 +73,12 @@ def nodes_by_run(events: list[Event]) -> list[list[Event]]:
             place += 1
         if place >= 0:
             found[place].append(node)
-    return found
+    return list(zip(runs, found, strict=True))
+
+
+def _run(whole: Event, nodes: list[Event]) -> Run:
+    times = tuple((_key(node), node["dur"] / 1e3) for node in nodes)
+    return Run(times, whole["dur"] / 1e3)
 
 
 def _read(file: Path) -> list[Event]:

@@ -11,11 +11,12 @@ from typing import Any
 from edgekit.profiling.operators._timing import (
     Budget,
     Kernel,
+    Run,
     Timing,
-    faster_half,
     in_turns,
+    mean_of_faster_half,
+    mean_run,
     plain_run,
-    usual,
 )
 from edgekit.runtime.model import Model
 
@@ -24,12 +25,12 @@ def times(model: Model, budget: Budget) -> Timing:
     """Return the times of the engine's layers, named after what they were fused from."""
     backend: Any = model.backend
     plain_ms, runs = in_turns(plain_run(model), backend.layer_times, budget)
-    names, layer_ms = usual(runs)
-    means_ms, count = faster_half(layer_ms)
-    infer_ms, _ = faster_half([[ms] for ms in plain_ms])
+    mean, count = mean_run([Run(tuple(run), sum(ms for _, ms in run)) for run in runs])
+    infer_ms = mean_of_faster_half(plain_ms)
     return Timing(
-        kernels=tuple(_kernel(name, ms) for name, ms in zip(names, means_ms, strict=True)),
-        infer_ms=infer_ms[0],
+        kernels=tuple(_kernel(name, ms) for name, ms in mean.kernels),
+        infer_ms=infer_ms,
+        plain_ms=infer_ms,
         runs=count,
         source=f"TensorRT's layer profiler ({backend.executes})",
         note="TensorRT stops after each layer to time it, and an inference copies its inputs and "

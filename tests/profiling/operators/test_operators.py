@@ -1,16 +1,22 @@
 """Where an inference's time goes, by each engine's own word."""
 
-import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from edgekit import isolated
 from edgekit.errors import BackendError, UsageError
 from edgekit.profiling.operators import _litert_child as child
 from edgekit.profiling.operators import litert, operators_of
-from edgekit.profiling.operators._timing import Budget, faster_half, in_turns, usual
+from edgekit.profiling.operators._timing import (
+    Budget,
+    Run,
+    in_turns,
+    mean_of_faster_half,
+    mean_run,
+)
 from edgekit.profiling.operators.onnxruntime import nodes_by_run
 from edgekit.profiling.results import Cost, LayerCost
 from edgekit.runtime.model import open_model
@@ -71,14 +77,14 @@ def test_a_library_without_the_functions_is_told_by_name(classifier_bundle, monk
 @pytest.mark.parametrize(
     ("boot", "told"),
     [
-        ("import os; os.kill(os.getpid(), 11)", "ended with signal 11: it said nothing"),
-        ("import sys; sys.exit('out of\\nluck')", "ended with exit code 1: luck"),
-        ("pass", "ended with exit code 0: it said nothing"),
-        ("import time; time.sleep(60)", "no answer within"),
+        ("import os; os.kill(os.getpid(), 11)", "by signal SIGSEGV"),
+        ("import sys; sys.exit('out of\\nluck')", "with exit code 1; its last line: luck"),
+        ("pass", "with exit code 0"),
+        ("import time; time.sleep(60)", "no answer within 0.5 s"),
     ],
 )
 def test_a_profiler_that_ends_its_process_ends_no_other(classifier_bundle, monkeypatch, boot, told):
-    monkeypatch.setattr(litert, "_BOOT", boot)
+    monkeypatch.setattr(isolated, "_BOOT", boot)
     monkeypatch.setattr(litert, "_patience_s", lambda *_: 0.5 if "sleep" in boot else 30.0)
     with open_model(classifier_bundle) as model:
         found = operators_of(model, runs=1)
@@ -107,8 +113,9 @@ def test_litert_events_are_operators_and_kernels_and_not_what_is_around_them():
         event(2, "SOFTMAX", 700, 50),
         event(32, "Invoke", 0, 1 << 32),  # telemetry: no duration
     ]
-    found = child.operators(events, wall_us=950)
-    assert found == [("Convolution (NHWC, F32) IGEMM", 0.6), ("SOFTMAX", 0.05)]
+    found = child.understood(events, wall_us=950)
+    assert found.kernels == (("Convolution (NHWC, F32) IGEMM", 0.6), ("SOFTMAX", 0.05))
+    assert found.infer_ms == 0.9
 
 
 def test_what_runs_inside_a_loop_is_the_loops_time():
@@ -120,8 +127,8 @@ def test_what_runs_inside_a_loop_is_the_loops_time():
         event(2, "RESHAPE", 510, 5),
         event(8, "Softmax (NC, F32)", 0, 7),
     ]
-    found = child.operators(events, wall_us=600)
-    assert [name for name, _ in found] == ["ADD", "WHILE", "RESHAPE", "Softmax (NC, F32)"]
+    found = child.understood(events, wall_us=600)
+    assert [name for name, _ in found.kernels] == ["ADD", "WHILE", "RESHAPE", "Softmax (NC, F32)"]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +144,7 @@ def test_what_runs_inside_a_loop_is_the_loops_time():
 )
 def test_events_that_make_no_sense_are_not_believed(events, told):
     with pytest.raises(child.NotUnderstoodError, match=told):
-        child.operators(events, wall_us=1000)
+        child.understood(events, wall_us=1000)
 
 
 def test_what_whole_microseconds_cut_off_is_told_where_it_is_not_little():
@@ -197,8 +204,8 @@ def test_onnx_runtimes_nodes_are_those_of_each_run():
         of("a_kernel_time", 21),
         of("model_run", 20, "Session"),
     ]
-    runs = [[node["name"] for node in run] for run in nodes_by_run(events)]
-    assert runs == [["a_kernel_time", "b_kernel_time"], ["a_kernel_time"]]
+    runs = [(whole["ts"], [node["name"] for node in run]) for whole, run in nodes_by_run(events)]
+    assert runs == [(10, ["a_kernel_time", "b_kernel_time"]), (20, ["a_kernel_time"])]
 
 
 class TensorRT:
@@ -265,18 +272,9 @@ def test_without_a_number_there_are_three_runs_at_least():
 
 
 def test_means_are_of_the_faster_half_of_the_usual_runs():
-    runs = [[("a", 1.0), ("b", 2.0)]] * 2 + [[("a", 3.0), ("b", 2.0)], [("a", 50.0), ("b", 2.0)]]
-    names, times = usual([*runs, [("a", 0.1)]])
-    assert names == ["a", "b"]
-    assert faster_half(times) == ([1.0, 2.0], 2)
-    assert faster_half([[4.0], [2.0], [9.0]]) == ([3.0], 2)
+    def of(infer_ms, a, b=2.0):
+        return Run((("a", a), ("b", b)), infer_ms)
 
-
-def test_the_answer_of_the_child_is_json(tmp_path, monkeypatch):
-    def refuse(job):
-        raise child.NotUnderstoodError("LiteRtCreateModelFromFile gave status 1")
-
-    monkeypatch.setattr(child, "measured", refuse)
-    child.serve({"folder": str(tmp_path)})
-    answer = json.loads((tmp_path / "answer.json").read_text("utf-8"))
-    assert "LiteRtCreateModelFromFile gave status 1" in answer["note"]
+    runs = [of(4, 1.0), of(90, 50.0), of(5, 3.0), of(70, 9.0), Run((("a", 0.1),), 0.2)]
+    assert mean_run(runs) == (Run((("a", 2.0), ("b", 2.0)), 4.5), 2)
+    assert mean_of_faster_half([4.0, 2.0, 9.0]) == 3.0
