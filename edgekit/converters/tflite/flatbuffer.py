@@ -11,14 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import require
-
-_ALIGNMENT = 16  # of constants, as the schema asks: kernels read them where they lie
-
-
-def schema() -> Any:
-    """Return the generated classes of the schema."""
-    return require("ai_edge_litert.schema_py_generated", "convert")
+from edgekit.runtime.tflite_file import pack as pack
+from edgekit.runtime.tflite_file import schema as schema
 
 
 def unpack(content: bytes) -> Any:
@@ -29,20 +23,6 @@ def unpack(content: bytes) -> Any:
             buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
             buffer.offset = buffer.size = 0
     return model
-
-
-def pack(model: Any) -> bytes:
-    """Return the file of a `ModelT`."""
-    flatbuffers: Any = require("flatbuffers", "convert")
-
-    class Builder(flatbuffers.Builder):  # type: ignore[misc]
-        def StartVector(self, size: int, count: int, alignment: int) -> Any:  # noqa: N802
-            # Python's generated code knows nothing of `force_align`; only constants are bytes.
-            return super().StartVector(size, count, _ALIGNMENT if size == 1 else alignment)
-
-    builder = Builder(1 << 20)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
 
 
 def with_constants_of(content: bytes, values: Mapping[int, NDArray[Any]]) -> bytes:
