@@ -208,11 +208,15 @@ class Roofline(msgspec.Struct, frozen=True, kw_only=True):
             is two operations, whether of floats or integers.
         bandwidth_gb_s: of memory, reading and writing large arrays, 10^9 bytes a second.
         source: how they were measured.
+        cache_gb_s: of what stays in the caches, the same way; None where not measured.
+        cache_bytes: size of the last cache; None where the machine does not tell.
     """
 
     peak_gflops: float
     bandwidth_gb_s: float
     source: str
+    cache_gb_s: float | None = None
+    cache_bytes: int | None = None
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
