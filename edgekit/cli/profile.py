@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
+from edgekit.bundle import Bundle, read_bundle
 from edgekit.cli._output import Json, check_written, note, print_json, print_table, progress
 from edgekit.errors import CheckFailed, InputError, UsageError
+from edgekit.profiling.remote import wire
 from edgekit.profiling.results import LatencyProfile, Profile
 
 _SAMPLES = ("samples_ms", "starts_s", "stage_samples_ms")
@@ -58,6 +59,14 @@ def command(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if the figures do not deserve trust.")
     ] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="USER@HOST[:PORT]", help="Measure on that machine, through ssh."),
+    ] = None,
+    remote_command: Annotated[
+        str | None,
+        typer.Option(metavar="WORDS", help="With --on: what starts edgekit there."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Do not measure again what --json FILE holds.")
     ] = False,
@@ -79,12 +88,14 @@ def command(
 
     The exit code is 1 with --strict where a figure does not deserve trust.
     """
-    import cv2
-
-    from edgekit.bundle import read_bundle
-    from edgekit.profiling.latency import profile
-
-    cv2.setNumThreads(1)
+    if on is None and remote_command is not None:
+        raise UsageError("`remote-command` needs `on`: it is what starts edgekit there")
+    if on is not None and (resume or source == "-"):
+        raise UsageError(
+            "`on` takes neither `resume` nor the source -: the device measures all anew, and its "
+            "standard input is the connection"
+        )
+    details = details or report is not None or trace is not None
     pages = {"report": report, "trace": trace, "markdown": markdown, "samples": samples}
     check_written({**pages, "json": json}, {"source": source})
     if len(bundles) > 1:
@@ -100,29 +111,54 @@ def command(
         if json not in (None, "-"):
             print_json(_to_json([*done, latest], len(bundles)), json)
 
+    def measure(bundle: Bundle, on_progress: wire.OnProgress) -> Profile:
+        if on is not None:
+            from edgekit.profiling.remote.profile_on import option_words, profile_on
+
+            words = option_words(
+                scenario=scenario,
+                threads=threads,
+                backend=backend,
+                source=source,
+                sink=sink,
+                rate=rate,
+                streams=streams,
+                duration=duration,
+                runs=runs,
+                within=within,
+                processes=processes,
+                details=details,
+            )
+            command = remote_command
+            return profile_on(on, bundle, words, remote_command=command, on_progress=on_progress)
+        import cv2
+
+        from edgekit.profiling.latency import profile
+
+        cv2.setNumThreads(1)
+        return profile(
+            bundle,
+            scenario=scenario,
+            backend=backend.split(",") if backend and "," in backend else backend,
+            threads=None if threads is None else _numbers(threads),
+            source=source,
+            sinks=sink or [],
+            rate_hz=rate,
+            streams=streams,
+            duration_s=duration,
+            runs=runs,
+            within=within,
+            processes=processes,
+            details=details,
+            earlier=earlier.get(bundle.manifest.files[bundle.manifest.model]),
+            on_measured=keep,
+            on_progress=on_progress,
+        )
+
     for bundle in opened:
         manifest = bundle.manifest
         with progress() as on_progress:
-            done.append(
-                profile(
-                    bundle,
-                    scenario=scenario,
-                    backend=backend.split(",") if backend and "," in backend else backend,
-                    threads=None if threads is None else _numbers(threads),
-                    source=source,
-                    sinks=sink or [],
-                    rate_hz=rate,
-                    streams=streams,
-                    duration_s=duration,
-                    runs=runs,
-                    within=within,
-                    processes=processes,
-                    details=details or report is not None or trace is not None,
-                    earlier=earlier.get(manifest.files[manifest.model]),
-                    on_measured=keep,
-                    on_progress=on_progress,
-                )
-            )
+            done.append(measure(bundle, on_progress))
         if source is None and manifest.preprocess.resize == "tile":
             note("note: measured on one tile; --source measures whole frames")
     for measured in done:
@@ -234,7 +270,7 @@ def _write_pages(
 
 def _to_json(done: list[Profile], bundles: int) -> dict[str, Any]:
     found: list[dict[str, Any]] = [msgspec.to_builtins(measured) for measured in done]
-    if "EDGEKIT_WIRE" not in os.environ:  # another edgekit wants them, for its report
+    if not wire.is_open():  # another edgekit wants them, for its report
         for measured in found:
             for entry in measured["profiles"]:
                 for name in _SAMPLES:

@@ -1,8 +1,11 @@
 """Profiles that another machine measures: against a real OpenSSH server on loopback."""
 
 import hashlib
+import inspect
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -14,6 +17,7 @@ from ssh_server import Device, Server, is_running, wait_for
 import edgekit
 from edgekit.bundle import MANIFEST, read_bundle
 from edgekit.cli import main
+from edgekit.cli import profile as profile_verb
 from edgekit.errors import CheckFailed, EdgeKitError, EnvironmentLacks, InputError, UsageError
 from edgekit.profiling.remote import device as device_side
 from edgekit.profiling.remote import kept as kept_module
@@ -21,7 +25,7 @@ from edgekit.profiling.remote import wire
 from edgekit.profiling.remote.destination import Destination, check_command
 from edgekit.profiling.remote.failures import explain
 from edgekit.profiling.remote.kept import kept
-from edgekit.profiling.remote.profile_on import profile_on
+from edgekit.profiling.remote.profile_on import option_words, profile_on
 from edgekit.profiling.remote.wire import File, Hello
 
 GREETING = wire.GREETING.decode()
@@ -74,25 +78,28 @@ def sent(told):
 # On a real connection
 
 
-def test_the_device_measures_and_gets_nothing_twice(server, device, classifier_bundle):
+def test_the_device_measures_and_gets_nothing_twice(server, device, classifier_bundle, capsys):
     told = []
     command = device.edgekit("noisy", "echo Last login: never", "echo Welcome >&2")
-    for _ in range(2):
-        told.clear()
-        measured = profile_on(
-            server.on,
-            classifier_bundle,
-            [*SHORT, "--threads", "1"],
-            remote_command=command,
-            on_progress=lambda *progress: told.append(progress),
-        )
-        (only,) = measured.profiles
-        assert only.runs == 20
-        assert only.threads == 1
-        assert measured.bundle == str(classifier_bundle)
-        assert measured.environment["edgekit"] == edgekit.__version__
-        if not device.files():
-            pytest.fail("the bundle was not kept")
+    arguments = ["--threads", "1", *SHORT, "--remote-command", command, "--json", "-"]
+    assert main(["profile", str(classifier_bundle), "--on", server.on, *arguments]) == 0
+    printed = capsys.readouterr()
+    (first,) = json.loads(printed.out)["profiles"]
+    assert "samples_ms" not in first
+    assert f"latency of {classifier_bundle}" in printed.err
+    assert "Welcome" not in printed.err
+    measured = profile_on(
+        server.on,
+        classifier_bundle,
+        ["--threads", "1", *SHORT],
+        remote_command=command,
+        on_progress=lambda *progress: told.append(progress),
+    )
+    (only,) = measured.profiles
+    assert only.runs == first["runs"] == len(only.samples_ms) == 20
+    assert only.threads == 1
+    assert measured.bundle == str(classifier_bundle)
+    assert measured.environment["edgekit"] == edgekit.__version__
     assert told[0] == (f"connecting to {server.on}", 0, 0)
     assert sent(told) == []
     assert device.files() == sorted(file.name for file in classifier_bundle.iterdir())
@@ -191,6 +198,23 @@ def test_a_connection_that_is_cut_while_measuring(server, device, classifier_bun
     assert raised.value.exit_code == 3
     wait_for(lambda: not is_running(device.pid), "the device's process to end by itself")
     assert device.files() == sorted(file.name for file in classifier_bundle.iterdir())
+
+
+def test_ctrl_c_ends_the_run_on_the_device_too(server, device, classifier_bundle):
+    arguments = ["--duration", "600", "--on", server.on, "--remote-command", device.command]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgekit", "profile", classifier_bundle, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: MANIFEST in device.files(), "the device to have the bundle")
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=ssh_server.LIMIT_S)
+    assert process.returncode == 130
+    assert output == ""
+    assert errors == "edgekit: interrupted; nothing was left half-written\n"
+    wait_for(lambda: not is_running(device.pid), "the device's process to end")
 
 
 def test_an_upload_that_is_cut_goes_on_where_it_was(server, device, large_bundle):
@@ -312,6 +336,50 @@ def test_a_command_is_words(command):
 def test_a_command_that_a_shell_acts_on_is_refused(command):
     with pytest.raises(UsageError, match="`remote-command` must be"):
         check_command(command)
+
+
+HERE = {"on", "remote_command", "strict", "resume", "json"}
+PAGES = {"samples", "trace", "markdown", "report"}
+
+
+def test_every_option_for_the_device_reaches_it(monkeypatch, classifier_bundle, tmp_path):
+    asked = []
+
+    def stop(on, bundle, words, **options):
+        asked.extend(words)
+        raise CheckFailed("seen")
+
+    monkeypatch.setattr("edgekit.profiling.remote.profile_on.profile_on", stop)
+    values = {"scenario": "paced", "threads": "1,2", "backend": "litert", "source": "csi://0"}
+    values |= {"sink": "a.jsonl", "rate": 5.0, "streams": 3, "duration": 2.0, "runs": 9}
+    values |= {"within": 0.5, "processes": 4}
+    given = [f"--{name}={value}" for name, value in values.items()]
+    page = f"--report={tmp_path / 'page.html'}"
+    assert main(["profile", str(classifier_bundle), "--on=x", "--strict", page, *given]) == 1
+    assert sorted(asked) == sorted([*given, "--details"])
+    options = set(inspect.signature(profile_verb.command).parameters) - {"bundles"}
+    assert options - HERE - PAGES == {*values, "details"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--remote-command", "edgekit"],
+        ["--on", "x", "--resume", "--json", "x.json"],
+        ["--on", "x", "--source", "-"],
+        ["--on", "-x"],
+        ["--on", "x", "--remote-command", "a;b"],
+    ],
+)
+def test_wrong_use_is_2(arguments, classifier_bundle, capsys):
+    assert main(["profile", str(classifier_bundle), *arguments]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_options_are_passed_on_as_words():
+    given = {"threads": "-1", "rate": 30.0, "strict": False, "remote_command": None}
+    words = option_words(**given, details=True, sink=["a b", "c"])
+    assert words == ["--threads=-1", "--rate=30.0", "--details", "--sink=a b", "--sink=c"]
 
 
 # What failures mean

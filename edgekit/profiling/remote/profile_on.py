@@ -35,7 +35,8 @@ def profile_on(
     Args:
         on: ``user@host``, ``user@host:port`` or a name of the ssh configuration.
         bundle: an opened bundle, or its path on this machine.
-        arguments: options of `edgekit profile`; paths and sources in them are the device's.
+        arguments: options of `edgekit profile`, from `option_words`; paths and sources in them are
+            the device's.
         remote_command: words that start edgekit there; default $EDGEKIT_REMOTE_COMMAND, else
             ``edgekit``.
         on_progress: called with (what is done, done, total); total 0: not known.
@@ -71,6 +72,23 @@ def profile_on(
             "version on both machines"
         ) from error
     return msgspec.structs.replace(profile, bundle=str(opened.path))
+
+
+def option_words(**values: str | float | bool | Sequence[str] | None) -> list[str]:
+    """Return options of the command line by name; what is None or False is not given.
+
+    >>> option_words(backend="litert", details=True, threads=None, sink=["a", "b"])
+    ['--backend=litert', '--details', '--sink=a', '--sink=b']
+    """
+    words = []
+    for name, value in values.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif value is not None and value is not False:
+            several = [value] if isinstance(value, str | float | int) else value
+            words += [f"{option}={one}" for one in several]  # "=": it may begin with a dash
+    return words
 
 
 def _files(bundle: Bundle) -> dict[str, wire.File]:
