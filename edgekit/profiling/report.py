@@ -20,6 +20,7 @@ from edgekit.profiling.wording import (
     scenario_name,
 )
 from edgekit.reports import Fact, Fold, Report, Section, Spread, Spreads, Table, Text, Verdict
+from edgekit.reports.axis import number
 
 # Of each, a page holds all plots; 65,536 runs and 200 operators take 0.2 MB.
 _MOST_DETAILED = 6
@@ -126,7 +127,7 @@ def _facts(best: LatencyProfile) -> tuple[Fact, ...]:
     if best.age_ms is not None:
         facts.insert(0, Fact("age at the result", best.age_ms.p50, "ms", "p50"))
     facts += [
-        Fact("throughput", best.throughput_fps, "frames/s"),
+        Fact("throughput", number(best.throughput_fps, 3), "frames/s"),
         Fact("CPU time", best.cpu_ms, "ms", "a frame, all threads"),
     ]
     if best.memory is not None:

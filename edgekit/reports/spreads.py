@@ -42,7 +42,8 @@ def plot_spreads(
         svg.add("text", class_="value end", text=with_unit(amount, unit), x="100%", y=y + 14)
         _spread(svg, across, values, interval, y + 26)
     svg.x_axis(across, height + 2, unit)
-    notes.append("A dot is p50, the box around it its 95 % interval; the line ends at p90 and p99.")
+    box = ", the box around it its 95 % interval" if any(interval for *_, interval in shown) else ""
+    notes.append(f"A dot is p50{box}; the line ends at p90 and p99.")
     return Drawing(svg.text(), notes)
 
 
