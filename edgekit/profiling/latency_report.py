@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from edgekit.profiling.results import LatencyProfile, Moment
 from edgekit.reports import (
@@ -21,6 +21,7 @@ from edgekit.reports import (
 from edgekit.runtime.statistics import Interval
 
 _OF_MODEL = ("preprocess", "infer", "postprocess")
+_MOST_MARKED = 6
 _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
@@ -153,12 +154,22 @@ def _throttled(moments: tuple[Moment, ...]) -> list[tuple[float, float]]:
 
 
 def _marks(measured: LatencyProfile) -> dict[str, float]:
-    """Return when what the findings tell of happened: their evidence in seconds, `…at_s`."""
+    """Return when what the findings tell of began and ended; of several processes, when each began.
+
+    A finding's time counts from its own process' first run, of which the course does not know.
+    """
+    if 1 < len(measured.blocks) <= _MOST_MARKED:
+        firsts = accumulate(block.runs for block in measured.blocks[:-1])
+        starts = [measured.starts_s[n] for n in firsts if n < len(measured.starts_s)]
+        return {f"process {number}:": at_s for number, at_s in enumerate(starts, start=2)}
+    if len(measured.blocks) > 1:
+        return {}
+    ends = (("from_s", "from"), ("until_s", "until"))
     return {
-        finding.code: at_s
+        f"{finding.code} {word}": finding.evidence[key]
         for finding in measured.findings
-        for key, at_s in finding.evidence.items()
-        if key == "at_s" or key.endswith("_at_s")
+        for key, word in ends
+        if key in finding.evidence
     }
 
 

@@ -29,7 +29,8 @@ from edgekit.reports import (
     Text,
 )
 
-_MOST_KINDS, _LABELLED, _LONGEST_NAME = 8, 5, 44
+_MOST_KINDS, _LABELLED = 8, 5
+_LONGEST_NAME, _LONGEST_LAYER = 44, 28
 _OPERATOR_DECIMALS = {"share, %": 1, "of the roof, %": 0, "MACs, M": 2, "GFLOP/s": 1}
 
 
@@ -58,7 +59,12 @@ def cost_sections(cost: Cost) -> list[Section]:
         ("model's file", f"{cost.size_bytes / 1e6:,.3f} MB"),
     ]
     sections: list[Section] = [
-        Table(title="Cost by the model's graph", columns=("what", "of any machine"), rows=rows)
+        Table(
+            title="Cost by the model's graph",
+            columns=("what", "of any machine"),
+            rows=rows,
+            note=" ".join(cost.notes),
+        )
     ]
     if not cost.layers:
         return sections
@@ -71,13 +77,16 @@ def cost_sections(cost: Cost) -> list[Section]:
             "dtype",
             "MACs",
             "parameters",
+            "weights",
             "read, kB",
             "written, kB",
+            "note",
         ),
         rows=[
             (
                 *(number, _shorten(one.name), one.kind, _shape(one.shape), one.dtype, one.macs),
-                *(one.parameters, one.read_bytes / 1e3, one.written_bytes / 1e3),
+                *(one.parameters, one.weights, one.read_bytes / 1e3, one.written_bytes / 1e3),
+                one.note,
             )
             for number, one in enumerate(cost.layers)
         ],
@@ -112,7 +121,7 @@ def _operators(found: Operators, roofs: Roofs | None) -> list[Section]:
     note += f". Measured by {found.source}." if found.source else "."
     columns = (
         *("", "operator", "kind", "ms", "share, %", "output", "MACs, M", "GFLOP/s"),
-        *("of the roof, %", "bound by"),
+        *("of the roof, %", "bound by", "layer"),
     )
     table = Table(
         columns=columns,
@@ -139,6 +148,7 @@ def _operator_row(place: int, one: Operator) -> tuple[Cell, ...]:
         one.gflops,
         None if one.roofline_share is None else 100 * one.roofline_share,
         one.bound,
+        _end_of(one.layer),
     )
 
 
@@ -216,21 +226,24 @@ def _energy(energy: Energy) -> Section:
 
 
 def _cold_start(cold: ColdStart) -> Section:
-    build_ms = cold.build_ms or 0.0
-    known = cold.import_ms + cold.open_ms + cold.first_ms
-    stages = [
-        ("interpreter and all else", max(0.0, cold.total_ms - known)),
+    parts = [
         ("import", cold.import_ms),
-        ("open the bundle" if not build_ms else "open without the build", cold.open_ms - build_ms),
-        *([("build the engine", build_ms)] if build_ms else []),
+        ("open the bundle", cold.open_ms),
         ("first inference", cold.first_ms),
     ]
+    if cold.start_ms is not None:
+        parts.insert(0, ("start of the interpreter", cold.start_ms))
+    # Medians of parts do not add up to the median of the whole.
+    rest_ms = max(0.0, cold.total_ms - sum(ms for _, ms in parts))
+    stages = [*parts, ("all else", rest_ms)]
     interval = cold.total_interval_ms
     known_to = "" if interval is None else f" ({interval_text(cold.total_ms, interval)})"
     note = (
         f"From the interpreter's start to the first result {cold.total_ms:,.0f} ms{known_to}, "
-        f"medians of {cold.processes} fresh processes."
+        f"medians of {cold.processes} fresh processes, whose files had been read before."
     )
+    if cold.build_ms is not None:
+        note += f" The engine's build, once and not in it: {cold.build_ms:,.0f} ms."
     return Bars(title="Cold start", stages=stages, unit="ms", note=note)
 
 
@@ -257,6 +270,11 @@ def _pressure(pressure: Pressure) -> Section:
 
 def _shorten(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+
+
+def _end_of(name: str) -> str:
+    """Return a layer's name; of long ones the end tells them apart."""
+    return name if len(name) <= _LONGEST_LAYER else f"…{name[1 - _LONGEST_LAYER :]}"
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

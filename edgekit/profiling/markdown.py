@@ -33,13 +33,22 @@ def profile_markdown(profile: Profile) -> str:
     lines += [_row(header), _row(["---", *["---:"] * (len(header) - 2), "---"])]
     lines += [_row(_cells(p)) for p in by_p50(profile)]
     found = findings_lines(profile)
-    if found:
-        lines += ["", *(f"- {escape(line)}" for line in found[:_MOST_FINDINGS])]
+    lines += ["", *(f"- {escape(line)}" for line in found[:_MOST_FINDINGS])]
     if len(found) > _MOST_FINDINGS:
         lines.append(f"- … and {len(found) - _MOST_FINDINGS} more findings")
+    lines += [
+        f"- {escape(f'left out: {name}: {reason}')}" for name, reason in profile.left_out.items()
+    ]
     again = reproduce_line(profile, best)
     if again:
-        lines += ["", "Measure it again:", "", "```sh", again.replace("\n", " "), "```"]
+        lines += [
+            *([""] if lines[-1] else []),
+            "Measure it again:",
+            "",
+            "```sh",
+            again.replace("\n", " "),
+            "```",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -59,7 +68,10 @@ def _verdict(profile: Profile, best: LatencyProfile) -> str:
 def _cells(measured: LatencyProfile) -> list[str]:
     times, interval = measured.latency_ms, measured.intervals_ms.get("p50")
     codes = ", ".join(finding.code for finding in doubts(measured))
-    spread = "" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"
+    spread = ""
+    if interval is not None:
+        low, high = (decimals(end, times.p50, interval) for end in (interval.low, interval.high))
+        spread = f"{low} to {high}"
     return [
         escape(f"{configuration(measured)}; {scenario_name(measured)}"),
         decimals(times.p50, times.p50, interval),

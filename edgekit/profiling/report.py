@@ -40,6 +40,9 @@ def profile_report(profile: Profile) -> Report:
     sections: list[Section] = []
     if others:
         sections += _comparison(profile)
+    if profile.left_out:
+        reasons_out = (f"{name}: {reason}" for name, reason in profile.left_out.items())
+        sections.append(Text(title="Left out", text="\n".join(reasons_out)))
     sections += _configuration(best, several=bool(others))
     for measured in others[: _MOST_DETAILED - 1]:
         detailed = _configuration(measured, several=False)
@@ -61,6 +64,7 @@ def profile_report(profile: Profile) -> Report:
         reproduce=reproduce_line(profile, best),
         environment={
             **profile.environment,
+            **{f"{name} (before)": value for name, value in profile.conditions.items()},
             "engine": best.executes,
             "frames": profile.frames,
             "model's SHA-256": profile.bundle_sha256,

@@ -37,7 +37,7 @@ THROTTLED = Finding(
     is_doubt=True,
     message="the device was throttled (soft temperature limit) for 21 % of the time, and p50 rose "
     "from 5.1 to 7.4 ms with it: cool it, or measure again with a lower power mode",
-    evidence={"share": 0.21, "at_s": 9.4},
+    evidence={"throttled_percent": 21.0, "from_s": 9.4},
 )
 TWO_MODES = Finding(
     code="two-modes",
@@ -80,6 +80,7 @@ def operators(count=65):
         found.append(
             Operator(
                 name=f"{kind.lower()}_{number}",
+                layer=f"model/block_{number}/{kind.lower()}",
                 kind=kind,
                 ms=ms,
                 share=ms / float(times.sum()),
@@ -201,6 +202,7 @@ def measured(samples_ms=None, **changes):
             total_ms=291.0,
             processes=7,
             total_interval_ms=Interval(286.0, 301.0),
+            start_ms=52.0,
         ),
         operators=operators(),
         roofline=Roofline(
@@ -219,6 +221,7 @@ def of(*profiles, **changes):
         bundle_sha256="9f" * 32,
         frames="golden",
         environment=ENVIRONMENT,
+        conditions={"load_1_5_15_min": "0.12 0.20 0.18", "temperature_c": "51"},
         profiles=profiles,
         cost=cost(),
     )
@@ -232,7 +235,7 @@ def healthy():
 def throttled():
     samples = latencies()
     samples[1880:] *= 1.45
-    return of(measured(samples, findings=(THROTTLED,), telemetry=telemetry(9.4)))
+    return of(measured(samples, findings=(THROTTLED,), telemetry=telemetry(9.4), blocks=()))
 
 
 def bimodal():
@@ -286,7 +289,7 @@ def minimal():
         warm_up_runs=10,
         steady=True,
     )
-    return of(only, environment={}, cost=None)
+    return of(only, environment={}, conditions={}, cost=None)
 
 
 def large():

@@ -108,10 +108,22 @@ def test_throttled_times_are_shaded_and_findings_marked_where_they_happened():
     (course,) = [section for section in report.sections if isinstance(section, Timeline)]
     assert [panel.title for panel in course.panels] == ["latency", "clocks", "temperature", "power"]
     assert course.bands == [(9.5, 14.75)]
-    assert course.marks == {"throttling": 9.4}
+    assert course.marks == {"throttling from": 9.4}
     assert "soft temperature limit" in course.note
     # Cores that run alike are one line.
     assert [trace.name for trace in course.panels[1].traces] == ["cpu0 … cpu3", "v3d"]
+
+
+def test_of_several_processes_the_page_shows_when_each_began():
+    report = profile_report(made.healthy())
+    (course,) = [section for section in report.sections if isinstance(section, Timeline)]
+    assert course.marks == {"process 2:": 5.0, "process 3:": 10.0}
+
+
+def test_what_was_left_out_is_told_with_its_reason():
+    profile = made.of(made.measured(), left_out={"tensorrt": "no GPU"})
+    assert "tensorrt: no GPU" in render(profile_report(profile))
+    assert "- left out: tensorrt: no GPU" in profile_markdown(profile)
 
 
 def test_the_age_at_the_result_comes_first_for_a_camera():
@@ -165,7 +177,7 @@ def test_numbers_that_make_no_sense_are_drawn_somehow(bad):
 def test_hostile_names_are_inert_in_page_and_markdown():
     one = made.operators(6).operators[0]
     operator = msgspec.structs.replace(one, name=HOSTILE, kind=HOSTILE, dtype=HOSTILE)
-    finding = Finding(code=HOSTILE, is_doubt=True, message=HOSTILE, evidence={"at_s": 1.0})
+    finding = Finding(code=HOSTILE, is_doubt=True, message=HOSTILE, evidence={"from_s": 1.0})
     profile = made.of(
         made.measured(
             backend=HOSTILE,
