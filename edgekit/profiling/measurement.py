@@ -19,6 +19,7 @@ from edgekit.profiling.recording import Recording, Until, summary_of
 from edgekit.profiling.results import (
     Block,
     Cost,
+    Energy,
     Finding,
     LatencyProfile,
     Moment,

@@ -33,7 +33,7 @@ class Samples:
     most `limit` values (reservoir sampling, Vitter 1985), exact until then.
     """
 
-    def __init__(self, limit: int = 65536) -> None:
+    def __init__(self, limit: int = 16384) -> None:
         self.count = 0
         # Not a list: that is 32 bytes a value, 20 MB in a run of some stages.
         self.values = array("d")

@@ -5,6 +5,7 @@ import random
 import socket
 import threading
 import time
+from array import array
 from pathlib import Path
 
 import cv2
@@ -93,7 +94,7 @@ def soak(bundle, folder, seconds):
     """Return the summary of a run, and the megabytes held at each of its results."""
     options = StreamOptions(timeouts=Timeouts(2.0, 0.5), max_age_ms=200, late="drop")
     sinks = [f"{folder}/lines.jsonl", f"{folder}/out.mp4"]
-    held_mb = []
+    held_mb = array("d")  # a list of floats would be megabytes itself
     sender = FaultySender()
     try:
         with edgekit.open(bundle, threads=1) as model:
