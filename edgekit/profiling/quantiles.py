@@ -50,6 +50,8 @@ def percentile_interval(values: Values, percentile: float, level: float = 0.95) 
     """
     series = _checked(values, percentile)
     share = percentile / 100
+    if series.size < fewest_runs(percentile, level):
+        return None
     ends = _ranks(series.size, share, _level(level))
     if ends is None:
         return None
