@@ -14,7 +14,7 @@ from edgekit.profiling.dependence import variance_inflation
 FEWEST_RUNS = 20
 """Even a perfect step is no surprise in fewer."""
 
-_MUCH_BETTER = 0.8  # of the next simpler shape's squared error, to be told instead of it
+_MUCH_MORE = 1.3  # times what a step or a trend explains, for a bump to be told instead
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ def find_change(values: NDArray[np.float64], false_alarms: float) -> Change | No
     if _by_chance(reach) > false_alarms:
         return None
     shape, first, end, rest = _best_shape(ranks, walk)
+    # Whether dependent or not: in a hundred runs no test would find what matters here.
     if _by_chance(reach / math.sqrt(variance_inflation(rest))) > false_alarms:
         return None
     if shape == "trend":
@@ -82,17 +83,32 @@ def _best_shape(
     before = np.arange(1, n)
     split = int(np.argmax(walk[:-1] ** 2 / (before * (n - before)))) + 1  # least squares
     step = _without_level(ranks, split, n)
-    low, high = sorted((int(np.argmin(walk)) + 1, int(np.argmax(walk)) + 1))
+    low, high = _bump(walk)
     bump = _without_level(ranks, low, high)
-    errors = float(trend @ trend), float(step @ step), float(bump @ bump)
-    if high - low < n - 1 and errors[2] < _MUCH_BETTER * min(errors[:2]):
+    total = float(ranks @ ranks)
+    by_trend, by_step, by_bump = (total - float(rest @ rest) for rest in (trend, step, bump))
+    if by_bump > _MUCH_MORE * max(by_trend, by_step):
         return "bump", low, high, bump
-    return ("step", split, n, step) if errors[1] <= errors[0] else ("trend", 0, n, trend)
+    return ("step", split, n, step) if by_step >= by_trend else ("trend", 0, n, trend)
+
+
+def _bump(walk: NDArray[np.float64]) -> tuple[int, int]:
+    """Return first and end of the while whose level is the most of its own, by least squares."""
+    n = walk.size
+    sums = np.concatenate(([0.0], walk))
+    low, high = sorted((int(np.argmin(sums)), int(np.argmax(sums))))
+    for _ in range(2):
+        runs = high - np.arange(high)
+        low = int(np.argmax((sums[high] - sums[:high]) ** 2 / (runs * np.maximum(n - runs, 1))))
+        runs = np.arange(low + 1, n + 1) - low
+        gain = (sums[low + 1 :] - sums[low]) ** 2 / (runs * np.maximum(n - runs, 1))
+        high = low + 1 + int(np.argmax(gain))
+    return low, high
 
 
 def _without_level(ranks: NDArray[np.float64], first: int, end: int) -> NDArray[np.float64]:
     rest = ranks.copy()
-    outside = ranks.size - (end - first)
+    outside = max(ranks.size - (end - first), 1)
     inner = float(ranks[first:end].sum())
     rest[first:end] -= inner / (end - first)
     # Ranks are centred: what the inside has too much, the outside has too little.

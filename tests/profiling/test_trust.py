@@ -89,7 +89,7 @@ def test_a_planted_disease_is_named_with_figures_and_a_remedy(code):
     assert all(isinstance(value, float | int) for value in finding.evidence.values())
 
 
-@pytest.mark.parametrize("code", sorted(PLANTED.keys() - TOLD_ONLY - {"contention"}))
+@pytest.mark.parametrize("code", sorted(PLANTED.keys() - TOLD_ONLY))
 def test_a_disease_is_the_only_doubt(code):
     assert [finding.code for finding in examine(PLANTED[code]()) if finding.is_doubt] == [code]
 

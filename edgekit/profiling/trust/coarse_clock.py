@@ -7,6 +7,8 @@ import numpy as np
 from edgekit.profiling.results import Finding
 from edgekit.profiling.trust import Observed
 
+EXPLAINS = ("two-modes",)
+
 _FEWEST_RUNS = 20
 _RUNS_A_VALUE = 10
 _COARSE = 0.005  # of p50

@@ -10,6 +10,8 @@ from edgekit.profiling.change_points import median
 from edgekit.profiling.results import Finding, Pressure
 from edgekit.profiling.trust import MATTERS, Observed
 
+EXPLAINS = ("two-modes",)  # runs that were put off are the second
+
 _MOST_SHARES = {
     # of `Pressure`: (in words, most that a quiet machine shows)
     "stolen": ("the hypervisor took {:.1f} % of the CPU time", 0.02),

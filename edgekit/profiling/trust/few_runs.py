@@ -24,8 +24,8 @@ def check(observed: Observed) -> Finding | None:
             code="few-runs",
             is_doubt=runs < fewest and percentile == observed.percentile,
             message=(
-                f"{runs} runs are too few to know p{percentile:g} by: {why}; measure longer, or "
-                "quote a percentile nearer to p50"
+                f"{runs} runs are too few to say how well p{percentile:g} is known: {why}; "
+                "measure longer"
             ),
             evidence={"runs": runs, "fewest_runs": fewest, "percentile": percentile},
         )
