@@ -119,6 +119,10 @@ class Driver(types.ModuleType):
             raise Driver.MemoryError("cuMemAlloc failed: out of memory")
         return Allocation(self, byte_count)
 
+    def mem_get_info(self):
+        self.told("mem_get_info")
+        return self.capacity - sum(map(len, self.memory.values())), self.capacity
+
     def pagelocked_empty(self, shape, dtype, order="C", mem_flags=0):
         self.told("pagelocked_empty")
         array = np.asarray(HostAllocation(shape, dtype, mem_flags))

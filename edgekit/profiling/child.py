@@ -125,16 +125,18 @@ def _watch_builds(clock: Callable[[], float]) -> list[float]:
 
 def memory(
     bundle: str, backend: str | None, threads: int | None, on_progress: Any
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Open a bundle and infer a few times.
 
     Returns:
         MB of 10^6 bytes: the peak, what opening and the first run added beside the libraries, the
-        model's file.
+        model's file, and what of the GPU's memory the model took (TensorRT).
     """
     del on_progress
     from edgekit.profiling.rss import peak_rss_mb, rss_mb
 
+    gpu_mb = _gpu_memory(backend)
+    without_model_mb = gpu_mb()
     before_mb = rss_mb()
     with DuringImports(rss_mb) as importing:
         from edgekit.runtime.model import open_model
@@ -149,7 +151,26 @@ def memory(
                 "peak_rss_mb": peak_rss_mb(),
                 "opened_mb": max(opened_mb, 0.0),
                 "model_mb": model.bundle.model_path.stat().st_size / 1e6,
+                "gpu_mb": None if without_model_mb is None else gpu_mb() - without_model_mb,
             }
+
+
+def _gpu_memory(backend: str | None) -> Callable[[], Any]:
+    """Return what tells the GPU's memory in use, MB of 10^6 bytes; None for engines on a CPU.
+
+    CUDA's own part is in use before, because only a context can ask.
+    """
+    if backend not in ("tensorrt", "tensorrt_rtx"):
+        return lambda: None
+    from edgekit.runtime.cuda import open_cuda
+
+    cuda = open_cuda()
+
+    def used_mb() -> float:
+        with cuda.active():
+            return cuda.used_memory() / 1e6
+
+    return used_mb
 
 
 def block(request: dict[str, Any], cv2_threads: int, on_progress: Any) -> Any:

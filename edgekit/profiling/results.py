@@ -105,7 +105,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
         opened_mb: of it what opening the bundle and the first run added to the interpreter.
         model_mb: size of the model's file.
         arena_mb: activations at their peak, where the engine or the graph tells.
-        gpu_mb: of the GPU, where the engine tells.
+        gpu_mb: of the GPU, what the model took beside CUDA's own part; TensorRT only.
     """
 
     peak_rss_mb: float

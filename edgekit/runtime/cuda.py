@@ -97,6 +97,9 @@ class Cuda(Protocol):
     def event(self) -> Event:
         """Return a new event that takes times."""
 
+    def used_memory(self) -> int:
+        """Return how many bytes of its memory are in use, by all that uses it."""
+
     def device_memory(self, byte_count: int) -> DeviceMemory:
         """Allocate memory of the GPU."""
 
@@ -194,6 +197,11 @@ class PyCuda:
         """Return a new event that takes times."""
         event: Event = self._driver.Event()
         return event
+
+    def used_memory(self) -> int:
+        """Return how many bytes of its memory are in use."""
+        free, total = self._driver.mem_get_info()
+        return int(total - free)
 
     def device_memory(self, byte_count: int) -> DeviceMemory:
         """Allocate memory of the GPU."""

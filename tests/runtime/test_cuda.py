@@ -48,6 +48,16 @@ def test_it_says_which_gpu_it_is(gpu_stand_in):
     assert open_cuda() is cuda
 
 
+def test_it_says_how_much_of_its_memory_is_in_use(stand_in):
+    cuda = open_cuda()
+    with cuda.active():
+        before = cuda.used_memory()
+        memory = cuda.device_memory(5000)
+        assert cuda.used_memory() >= before + 5000
+        memory.free()
+        assert cuda.used_memory() == before
+
+
 def test_mapped_memory_is_the_hosts_and_other_memory_has_no_address(stand_in):
     cuda = open_cuda()
     with cuda.active():

@@ -16,6 +16,7 @@ import edgekit
 from edgekit import plugins
 from edgekit.bundle import read_bundle, write_bundle
 from edgekit.errors import BackendError, CheckFailed, EnvironmentLacks, ModelError, UsageError
+from edgekit.profiling.child import memory
 from edgekit.runtime.backends import onnxruntime as onnxruntime_backend
 from edgekit.runtime.backends import tensorrt, tensorrt_rtx
 from edgekit.runtime.engines import Engine
@@ -247,6 +248,15 @@ def test_a_bundle_runs_and_its_golden_samples_are_replayed(install, onnx_bundle)
     with pytest.raises(CheckFailed, match=r"golden sample 0: tensorrt \(TensorRT 10\.3\.0, Stand-"):
         edgekit.open(onnx_bundle)
     assert trt.alive == []
+
+
+def test_memory_of_the_gpu_is_what_the_model_took(install, onnx_bundle):
+    trt = install()
+    with edgekit.open(onnx_bundle, backend="tensorrt"):
+        allocated = sum(map(len, trt.driver.memory.values()))
+    found = memory(str(onnx_bundle), "tensorrt", None, None)
+    assert found["gpu_mb"] == allocated / 1e6 > 0
+    assert memory(str(onnx_bundle), "onnxruntime", 1, None)["gpu_mb"] is None
 
 
 def of_target(bundle, target):
