@@ -7,6 +7,7 @@ measured in processes that do nothing else, one after the other.
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Mapping
@@ -142,7 +143,7 @@ def blocks(
         stand together.
 
     Raises:
-        UsageError: fewer than one process.
+        UsageError: fewer than one process, or an argument that cannot be sent to one.
         EdgeKitError: what `edgekit.profile` raises; `BackendError` if a process ends or hangs.
     """
     import cv2
@@ -150,6 +151,14 @@ def blocks(
     if processes < 1:
         raise UsageError(f"`processes` must be at least 1; got {processes}")
     plain = {name: str(v) if isinstance(v, Path) else v for name, v in request.items()}
+    for name, value in plain.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"`{name}` must be a name, a number or a list of them for other processes to get "
+                f"it; got {type(value).__name__}: measure in this process, or give its name"
+            ) from error
     arguments = {"request": plain, "cv2_threads": cv2.getNumThreads()}
     what = f"measuring {plain.get('model')}"
     return [

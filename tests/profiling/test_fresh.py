@@ -77,6 +77,11 @@ def test_no_process_at_all_is_refused(measure):
         measure(0)
 
 
+def test_frames_that_only_this_process_has_are_refused():
+    with pytest.raises(UsageError, match="`source` must be a name.*; got list_iterator"):
+        blocks({"model": "a.edgekit", "source": iter([1])}, 2)
+
+
 def test_what_imports_cost_is_counted_once_however_they_nest(tmp_path, monkeypatch):
     """On a clock that the imported modules put forward."""
     now_s = [0.0]
