@@ -1,6 +1,7 @@
 """The process that profiles a LiteRT model through the C interface of `libLiteRt.so`.
 
-The interface is that of LiteRT 2.3, `litert/c/*.h` in https://github.com/google-ai-edge/LiteRT.
+The interface is that of LiteRT 2.1.6 to 2.3, `litert/c/*.h` in
+https://github.com/google-ai-edge/LiteRT.
 Functions are bound by name, types stay opaque where they can, and what comes back is judged before
 it is believed.
 """
@@ -35,7 +36,7 @@ _Release = ctypes.CFUNCTYPE(None, Pointer)
 
 
 class _Event(ctypes.Structure):
-    """`ProfiledEventData` of 2.3: 104 bytes, three numbers of memory before and after."""
+    """`ProfiledEventData`: 104 bytes, three numbers of memory before and after."""
 
     _fields_ = [
         ("tag", ctypes.c_char_p),
@@ -237,7 +238,7 @@ def measured(
         )
     except (NotUnderstoodError, OSError) as error:
         raise BackendError(
-            f"LiteRT's library is not as the one that EdgeKit knows (2.3): {error}; another "
+            f"LiteRT's library is not as the ones that EdgeKit knows (2.1.6 to 2.3): {error}; another "
             "version of ai-edge-litert may do"
         ) from error
 

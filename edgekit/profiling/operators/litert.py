@@ -30,8 +30,9 @@ def times(model: Model, budget: Budget) -> Timing:
     library = find_library()
     if library is None:
         return Timing(
-            note="The operators could not be timed: LiteRT's profiler comes with ai-edge-litert, "
-            "which is not installed (tflite-runtime has none); pip install ai-edge-litert"
+            note="The operators could not be timed: LiteRT's profiler is in libLiteRt.so, which "
+            "comes with ai-edge-litert from 2.1.6 on (tflite-runtime has none) and is not there: "
+            "pip install --upgrade ai-edge-litert"
         )
     source = f"LiteRT's profiler ({library.name} {_version()})"
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:

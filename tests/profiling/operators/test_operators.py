@@ -62,7 +62,7 @@ def test_a_litert_without_the_profiler_says_what_to_install(classifier_bundle, m
     with open_model(classifier_bundle) as model:
         found = operators_of(model, runs=1)
     assert found.operators == ()
-    assert "pip install ai-edge-litert" in found.note
+    assert "pip install --upgrade ai-edge-litert" in found.note
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="its C library has another name")
