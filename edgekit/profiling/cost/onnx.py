@@ -26,12 +26,11 @@ _DECIDED_LATER = "how often it runs is decided while it runs; its operators are 
 _NO_DEFINITION = "not an operator of ONNX's own: its multiplications are not known"
 _NOT_COUNTED = "its multiplications are not counted: they depend on more than shapes"
 _NO_SHAPES = "its shapes are neither in the file nor inferred; ONNX Runtime may: edgekit[onnx]"
-_CONTROL = frozenset(("Loop", "If", "Scan"))
 _DEPENDS = frozenset(("Einsum", "DFT", "STFT", "Attention"))
 # Engines compute them within the operator before, in its memory.
 _ACTIVATIONS = frozenset(("Relu", "Clip"))
 # Their constants are sizes and scales.
-_NONE = _CONTROL | {"Resize", "Upsample", "QuantizeLinear", "DequantizeLinear"}
+_NONE = frozenset(("Resize", "Upsample", "QuantizeLinear", "DequantizeLinear"))
 
 
 def read(path: Path) -> Cost:
