@@ -31,10 +31,10 @@ _ON_THE_CPU = frozenset(("litert", "onnxruntime", "openvino", "openvino_bf16"))
 _FLOATS = frozenset(("fp32", "fp16"))
 # Which of them is fastest differs by engine, integers and threads; by at most a half.
 _CONVOLUTIONS = (Convolution(14, 512, 1), Convolution(14, 256, 3), Convolution(28, 512, 1))
-_ENGINE_S, _CACHE_S, _MEMORY_S = 0.25, 0.1, 0.25  # for each convolution, for all copies
+_ENGINE_S, _CACHE_S, _MEMORY_S = 0.25, 0.05, 0.25  # of each
 _LEAST_RUNS = 4
 _UNSTEADY = 0.1  # the best of one half of the runs is that much slower than the other's
-_CACHE_BYTES = 128 << 10  # a thread's copy that stays in the caches of any core
+_CACHE_BYTES = (128 << 10, 1 << 20)  # a thread's copies that stay in caches; the best counts
 _MEMORY_BYTES = (32 << 20, 128 << 20)  # least and most that is copied to reach memory
 _ROUND_BYTES = 64 << 20  # copied at once, so that starting threads costs nothing
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -75,7 +75,7 @@ def measure_roofline(
     if re.search("CUDA|TensorRT", executes):
         return None
     show("measuring the roofline", parts - 2, parts)
-    cache = _copies(_CACHE_BYTES * threads, threads, _CACHE_S)
+    cache = max(_copies(size * threads, threads, _CACHE_S) for size in _CACHE_BYTES)
     show("measuring the roofline", parts - 1, parts)
     last_cache = cache_bytes()
     least, most = _MEMORY_BYTES
