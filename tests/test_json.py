@@ -233,9 +233,10 @@ def test_diagnose(classifier_bundle, tmp_path):
 
 def test_inspect(classifier_bundle, tmp_path):
     of_onnx = [key for key in documented("inspect") if key.startswith("findings[]")]
-    check("inspect", run(tmp_path, "inspect", classifier_bundle), of_onnx)
+    of_onnx.append("cost.notes[]")
+    check("inspect", run(tmp_path, "inspect", classifier_bundle, "--layers"), of_onnx)
     model = classifier_bundle / "model.tflite"
-    check("inspect", run(tmp_path, "inspect", model), of_onnx)
+    check("inspect", run(tmp_path, "inspect", model, "--layers"), of_onnx)
 
 
 def test_inspect_of_onnx(tmp_path):
@@ -244,9 +245,9 @@ def test_inspect_of_onnx(tmp_path):
 
     graph = GraphWriter()
     onnx.save(graph.model(graph.qdq(graph.input(), zero=3)), tmp_path / "m.onnx")
-    written = run(tmp_path, "inspect", tmp_path / "m.onnx")
+    written = run(tmp_path, "inspect", tmp_path / "m.onnx", "--layers")
     assert {finding["rule"] for finding in written["findings"]} == {"zero-point"}
-    check("inspect", written, ["findings"])
+    check("inspect", written, ["findings", "cost.notes[]"])
 
 
 def test_targets(tmp_path):

@@ -1,4 +1,4 @@
-"""`edgekit inspect`: what is in a bundle, a .tflite or an .onnx, without running it."""
+"""`edgekit inspect`: what is in a bundle, a .tflite or an .onnx, and costs, without running it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from edgekit.specs import TensorSpec
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
     from edgekit.converters.onnx.lint.finding import Finding
+    from edgekit.profiling.results import Cost
     from edgekit.streaming import Streaming
 
 _SHOWN = 5  # findings of one rule; all are in the JSON
+_NAME_LENGTH = 24  # of a layer in the table; the JSON has all of it
 
 
 def command(
@@ -28,6 +30,12 @@ def command(
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Exit 1 if TensorRT refuses or does not fuse the .onnx."),
+    ] = False,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers", help="Also parameters, multiplications and bytes of each operator."
+        ),
     ] = False,
     json: Json = None,
 ) -> None:
@@ -60,11 +68,14 @@ def command(
         "path": str(path),
         **result,
         "findings": None if findings is None else msgspec.to_builtins(findings),
+        "cost": _cost(file) if layers else None,
         "bundle": None,
     }
     if bundle is not None:
         result["bundle"] = _print_bundle(bundle, path, json)
     _print_model(file.name, result, json)
+    if layers:
+        _print_cost(result["cost"], json)
     if findings is not None:
         _print_findings(findings, json)
     print_json(result, json)
@@ -120,6 +131,16 @@ def _inspect_onnx(file: Path) -> tuple[dict[str, Any], tuple[Finding, ...]]:
     return found, findings
 
 
+def _cost(file: Path) -> Cost:
+    from edgekit.errors import ModelError
+    from edgekit.profiling.cost import cost_of_file
+
+    cost = cost_of_file(file, "onnx" if file.suffix == ".onnx" else "litert")
+    if cost is None:
+        raise ModelError(f"nothing here tells what {file} costs; expected a .tflite or an .onnx")
+    return cost
+
+
 def _judge(path: Path, findings: Sequence[Finding], strict: bool) -> None:
     from edgekit.errors import CheckFailed
 
@@ -170,6 +191,40 @@ def _print_model(name: str, result: dict[str, Any], json: str | None) -> None:
         [(operator, str(count)) for operator, count in operators.items()],
         json,
     )
+
+
+def _print_cost(cost: Cost, json: str | None) -> None:
+    moved = [layer.read_bytes + layer.written_bytes for layer in cost.layers]
+    rows = [
+        (
+            _short(layer.name),
+            layer.kind,
+            "x".join(map(str, layer.shape)),
+            layer.dtype,
+            layer.weights,
+            f"{layer.parameters:,}",
+            f"{layer.macs:,}",
+            f"{size_bytes / 1000:,.1f}",
+        )
+        for layer, size_bytes in zip(cost.layers, moved, strict=True)
+    ]
+    total = ("total", "", "", "", "", f"{cost.parameters:,}", f"{cost.macs:,}")
+    rows.append((*total, f"{sum(moved) / 1000:,.1f}"))
+    print_table(
+        f"{cost.macs:,} MACs, {cost.parameters:,} parameters, activations at most "
+        f"{cost.activations_bytes / 1000:,.1f} kB",
+        ("layer", "operator", "shape", "dtype", "weights", "parameters", "MACs", "kB"),
+        rows,
+        json,
+    )
+    for said in cost.notes:
+        note(f"note: {said}")
+
+
+def _short(name: str) -> str:
+    """Return the end of the first of the names that a converter has joined."""
+    first = name.partition(";")[0]
+    return first if len(first) <= _NAME_LENGTH else f"…{first[1 - _NAME_LENGTH :]}"
 
 
 def _print_findings(findings: Sequence[Finding], json: str | None) -> None:

@@ -203,3 +203,27 @@ def test_without_onnx_the_line_that_installs_it_is_told(place):
     assert done.returncode == 3
     assert "pip install 'edgekit[lint]'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_layers_are_told_with_what_they_cost(place, capsys):
+    code, shown = inspect(capsys, "clean.onnx", "--layers", "--json", "cost.json")
+    assert code == 0
+    assert "147,456 MACs, 584 parameters" in shown.out
+    (line,) = [line for line in shown.out.splitlines() if " Conv " in line and "1x8x16x16" in line]
+    assert line.split()[-2:] == ["147,456", "4.7"]
+    cost = json.loads(Path("cost.json").read_text())["cost"]
+    assert cost["layers"][0]["read_bytes"] == 8 * 16 * 16 + 8 * 8 * 9 + 4 * 8
+    assert shown.out.index("total") < shown.out.index("TensorRT")
+
+
+def test_layers_of_what_is_not_known_are_a_note(place, capsys):
+    graph = GraphWriter()
+    onnx.save(graph.model(graph.op("Mine", graph.input(), domain="my.own")), "m.onnx")
+    code, shown = inspect(capsys, "m.onnx", "--layers")
+    assert code == 0
+    assert "note: Mine: not an operator of ONNX's own" in shown.err
+
+
+def test_without_layers_nothing_is_counted(place, capsys):
+    assert inspect(capsys, "clean.onnx", "--json", "cost.json")[0] == 0
+    assert json.loads(Path("cost.json").read_text())["cost"] is None
