@@ -288,20 +288,26 @@ def _decode_labels(where: Path, manifest: Manifest, text: bytes) -> tuple[str, .
     return labels
 
 
+def file_sha256(file: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal, without holding all of it in memory."""
+    found = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
 def _verify_file(folder: Path, name: str, digest: str) -> None:
     file = folder / name
     try:
         if not stat.S_ISREG(file.lstat().st_mode):
             raise BundleError(f"bundle {folder}: {name} is not a plain file; links are refused")
-        with file.open("rb") as content:
-            found = hashlib.sha256()
-            while block := content.read(1 << 20):
-                found.update(block)
+        found = file_sha256(file)
     except FileNotFoundError as error:
         raise BundleError(f"bundle {folder}: {name} is missing; copy the bundle again") from error
     except OSError as error:
         raise BundleError(f"bundle {folder}: cannot read {name}: {error.strerror}") from error
-    if found.hexdigest() != digest:
+    if found != digest:
         raise BundleError(
             f"bundle {folder}: {name} does not match its hash in {MANIFEST}: it was changed or "
             "damaged; copy the bundle again"

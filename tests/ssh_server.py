@@ -12,21 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT_S
 
 import edgekit
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 SSH = shutil.which("ssh")
-LIMIT_S = 60
-
-
-def wait_for(condition, what):
-    """Wait until `condition()` is true and return it."""
-    deadline = time.monotonic() + LIMIT_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {LIMIT_S} s for {what}"
-        time.sleep(0.02)
-    return found
 
 
 def is_running(pid):

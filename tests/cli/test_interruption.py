@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from waiting import LIMIT_S, wait_for
 
 import edgekit
 from edgekit.bundle import read_bundle
@@ -20,16 +21,6 @@ from edgekit.errors import ModelError
 from edgekit.isolated import run_isolated
 
 DEMO = Path(edgekit.__file__).parent / "demo" / "model.keras"
-LIMIT_S = 60
-
-
-def wait_for(condition, what):
-    """Wait until `condition()` is true and return it."""
-    deadline = time.monotonic() + LIMIT_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {LIMIT_S} s for {what}"
-        time.sleep(0.02)
-    return found
 
 
 def processes_of(session):

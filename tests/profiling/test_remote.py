@@ -12,7 +12,8 @@ import sys
 import msgspec
 import pytest
 import ssh_server
-from ssh_server import Device, Server, is_running, wait_for
+from ssh_server import Device, Server, is_running
+from waiting import LIMIT_S, wait_for
 
 import edgekit
 from edgekit.bundle import MANIFEST, read_bundle
@@ -210,7 +211,7 @@ def test_ctrl_c_ends_the_run_on_the_device_too(server, device, classifier_bundle
     )
     wait_for(lambda: MANIFEST in device.files(), "the device to have the bundle")
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=ssh_server.LIMIT_S)
+    output, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130
     assert output == ""
     assert errors == "edgekit: interrupted; nothing was left half-written\n"
@@ -580,7 +581,7 @@ def ended(preparation, *, silence_s, grace_s, close):
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
     if close:
         process.stdin.close()
-    code = process.wait(ssh_server.LIMIT_S)
+    code = process.wait(LIMIT_S)
     process.stdin.close()
     return code
 

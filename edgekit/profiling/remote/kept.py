@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 import shutil
@@ -12,13 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgekit.atomic import output_errors
-from edgekit.bundle import FILE_NAME, MANIFEST
+from edgekit.bundle import FILE_NAME, MANIFEST, file_sha256
 from edgekit.errors import EnvironmentLacks, InputError, OutputError
 from edgekit.profiling.remote.wire import File
 from edgekit.runtime.engines.cache import cache_folder
 
 _KEPT = 10  # bundles; those longest unused go first
-_BLOCK_BYTES = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 Fetch = Callable[[str, int, int], Iterator[bytes]]
@@ -126,13 +124,7 @@ def _size(path: Path) -> int:
 
 
 def _is_whole(path: Path, file: File) -> bool:
-    if not path.is_file() or _size(path) != file.size:
-        return False
-    found = hashlib.sha256()
-    with path.open("rb") as content:
-        while block := content.read(_BLOCK_BYTES):
-            found.update(block)
-    return found.hexdigest() == file.sha256
+    return path.is_file() and _size(path) == file.size and file_sha256(path) == file.sha256
 
 
 def _forget_the_oldest(parent: Path) -> None:

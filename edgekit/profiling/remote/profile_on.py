@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from edgekit.bundle import MANIFEST, Bundle, read_bundle
+from edgekit.bundle import MANIFEST, Bundle, file_sha256, read_bundle
 from edgekit.errors import EnvironmentLacks, InputError
 from edgekit.profiling.remote import wire
 from edgekit.profiling.remote.destination import Destination, check_command
@@ -93,12 +92,11 @@ def option_words(**values: str | float | bool | Sequence[str] | None) -> list[st
 
 def _files(bundle: Bundle) -> dict[str, wire.File]:
     """Return the bundle's files by name; the manifest last, so that it stands for all."""
-    files = {}
-    manifest = (bundle.path / MANIFEST).read_bytes()
-    for name, digest in bundle.manifest.files.items():
-        files[name] = wire.File(name, (bundle.path / name).stat().st_size, digest)
-    files[MANIFEST] = wire.File(MANIFEST, len(manifest), hashlib.sha256(manifest).hexdigest())
-    return files
+    digests = {**bundle.manifest.files, MANIFEST: file_sha256(bundle.path / MANIFEST)}
+    return {
+        name: wire.File(name, (bundle.path / name).stat().st_size, digest)
+        for name, digest in digests.items()
+    }
 
 
 def _send(

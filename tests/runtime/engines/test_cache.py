@@ -7,11 +7,11 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import msgspec
 import pytest
+from waiting import LIMIT_S, wait_for
 
 from edgekit.runtime import engines
 from edgekit.runtime.engines import BuildOptions, ShapeRange, engine_for
@@ -19,19 +19,11 @@ from edgekit.runtime.engines.cache import EngineKey, cache_folder
 from edgekit.runtime.engines.gpu import Gpu
 from edgekit.targets.probe import probe
 
-LIMIT_S = 60
 TESTS = Path(__file__).parents[2]
 
 
 def kinds(events):
     return [event.kind for event in events]
-
-
-def wait_for(condition, what):
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {LIMIT_S} s for {what}"
-        time.sleep(0.01)
 
 
 def test_an_engine_is_built_once(tensorrt, onnx_model, cache, events):
