@@ -29,7 +29,7 @@ from edgekit.reports import (
     Text,
 )
 
-_MOST_KINDS, _LABELLED = 8, 5
+_MOST_KINDS, _LEAST_SHARE, _LABELLED = 8, 0.005, 5
 _LONGEST_NAME, _LONGEST_LAYER = 44, 28
 _OPERATOR_DECIMALS = {"share, %": 1, "of the roof, %": 0, "MACs, M": 2, "GFLOP/s": 1}
 
@@ -120,15 +120,15 @@ def _operators(found: Operators, roofs: Roofs | None) -> list[Section]:
         note += f", {share:.1f} % of the {found.infer_ms:.3f} ms that the inference took"
     note += f". Measured by {found.source}." if found.source else "."
     columns = (
-        *("", "operator", "kind", "ms", "share, %", "output", "MACs, M", "GFLOP/s"),
-        *("of the roof, %", "bound by", "layer"),
+        *("", "operator", "ms", "share, %", "output", "MACs, M", "GFLOP/s", "of the roof, %"),
+        *("bound by", "the engine's name", "layer"),
     )
     table = Table(
         columns=columns,
         rows=[_operator_row(place, one) for place, one in slowest],
         sorted_by="ms",
         bars=("share, %",),
-        decimals=_OPERATOR_DECIMALS,
+        decimals={"ms": 3 if slowest[0][1].ms >= 1 else 4, **_OPERATOR_DECIMALS},
         note=f"{note} {found.note}".strip(),
     )
     kinds = Bars(title="Operators", stages=_kinds(found.operators), unit="ms")
@@ -139,8 +139,7 @@ def _operators(found: Operators, roofs: Roofs | None) -> list[Section]:
 def _operator_row(place: int, one: Operator) -> tuple[Cell, ...]:
     return (
         place,
-        _shorten(one.name),
-        "" if one.kind.lower() in one.name.lower() else one.kind,
+        one.kind or _shorten(one.name),
         one.ms,
         100 * one.share,
         f"{_shape(one.shape)} {one.dtype}".strip(),
@@ -148,6 +147,7 @@ def _operator_row(place: int, one: Operator) -> tuple[Cell, ...]:
         one.gflops,
         None if one.roofline_share is None else 100 * one.roofline_share,
         one.bound,
+        _shorten(one.name) if one.kind not in ("", one.name) else "",
         _end_of(one.layer),
     )
 
@@ -160,9 +160,12 @@ def _kinds(operators: Sequence[Operator]) -> list[tuple[str, float]]:
         times[one.kind] = times.get(one.kind, 0.0) + one.ms
         counts[one.kind] = counts.get(one.kind, 0) + 1
     ordered = sorted(times, key=lambda kind: -times[kind])
-    kinds = [(f"{kind} × {counts[kind]}", times[kind]) for kind in ordered[:_MOST_KINDS]]
-    if rest := ordered[_MOST_KINDS:]:
-        kinds.append((f"{len(rest)} other kinds", sum(times[kind] for kind in rest)))
+    least = _LEAST_SHARE * sum(times.values())
+    shown = [kind for kind in ordered[:_MOST_KINDS] if times[kind] >= least]
+    kinds = [(f"{kind} × {counts[kind]}", times[kind]) for kind in shown]
+    if rest := ordered[len(shown) :]:
+        count = sum(counts[kind] for kind in rest)
+        kinds.append((f"others × {count}", sum(times[kind] for kind in rest)))
     return kinds
 
 
@@ -234,13 +237,14 @@ def _cold_start(cold: ColdStart) -> Section:
     if cold.start_ms is not None:
         parts.insert(0, ("start of the interpreter", cold.start_ms))
     # Medians of parts do not add up to the median of the whole.
-    rest_ms = max(0.0, cold.total_ms - sum(ms for _, ms in parts))
-    stages = [*parts, ("all else", rest_ms)]
+    rest_ms = cold.total_ms - sum(ms for _, ms in parts)
+    stages = [*parts, ("all else", rest_ms)] if rest_ms > 0 else parts
     interval = cold.total_interval_ms
     known_to = "" if interval is None else f" ({interval_text(cold.total_ms, interval)})"
     note = (
         f"From the interpreter's start to the first result {cold.total_ms:,.0f} ms{known_to}, "
-        f"medians of {cold.processes} fresh processes, whose files had been read before."
+        f"medians of {cold.processes} fresh processes, whose files had been read before; those of "
+        "parts need not add up to it."
     )
     if cold.build_ms is not None:
         note += f" The engine's build, once and not in it: {cold.build_ms:,.0f} ms."

@@ -78,7 +78,7 @@ def _verdict(profile: Profile) -> tuple[Verdict, str, tuple[str, ...]]:
     found = [(p, finding) for p in by_p50(profile) for finding in doubts(p)]
     several = len(profile.profiles) > 1
     reasons = tuple(
-        (f"{_name(p, profile)}: " if several else "") + _sentence(finding.message)
+        f"{_name(p, profile)}: {_ended(finding.message)}" if several else _sentence(finding.message)
         for p, finding in found
     )
     if not found:
@@ -95,7 +95,10 @@ def _verdict(profile: Profile) -> tuple[Verdict, str, tuple[str, ...]]:
 
 def _sentence(message: str) -> str:
     # Not of "p99 is …": that is a name.
-    text = message[:1].upper() + message[1:] if message[:2].isalpha() else message
+    return _ended(message[:1].upper() + message[1:] if message[:2].isalpha() else message)
+
+
+def _ended(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 

@@ -61,7 +61,7 @@ class LogAxis(NamedTuple):
         """Return (position, label) of 1, 2 and 5 of few powers of ten, else of some powers."""
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         every = 1 + (last - first) // 8
-        factors = (1, 2, 5) if last - first <= 2 else (1,)
+        factors = (1, 2, 5) if last - first <= 3 else (1,)
         values = [
             factor * 10.0**power for power in range(first, last + 1, every) for factor in factors
         ]

@@ -8,11 +8,23 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.reports.axis import Axis, axis, column, number, round_step, rounded_axis, with_unit
+from edgekit.reports.axis import (
+    Axis,
+    Scale,
+    axis,
+    column,
+    log_axis,
+    number,
+    round_step,
+    rounded_axis,
+    with_unit,
+)
 from edgekit.reports.curves import curve_path
 from edgekit.reports.svg import HEIGHT, LABEL_ROW_PX, Drawing, Svg, percent, place_marks
 
-_MOST_BINS = 60
+_MOST_BINS, _LOG_BINS = 60, 48
+# From this ratio of p99 to the median on.
+_LOG_FROM = 4.0
 _MOST_POINTS = 1200
 _MOST_BARS = 40
 
@@ -68,6 +80,22 @@ def bin_values(values: NDArray[np.float64]) -> Bins:
     return Bins(edges, counts)
 
 
+def is_long_tailed(values: NDArray[np.float64]) -> bool:
+    """Tell whether a linear axis would press most `values` into one corner."""
+    middle, p99 = np.percentile(values, [50, 99])
+    return bool(values.min() > 0 and p99 >= _LOG_FROM * middle)
+
+
+def _binned(values: NDArray[np.float64]) -> tuple[Scale, Bins]:
+    if not is_long_tailed(values):
+        bins = bin_values(values)
+        return axis(float(bins.edges[0]), float(bins.edges[-1]), most=6), bins
+    across = log_axis(float(values.min()), float(values.max()))
+    edges = np.geomspace(across.low, across.high, _LOG_BINS + 1)
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+    return across, Bins(edges, counts)
+
+
 def histogram(
     title: str,
     values: Sequence[float],
@@ -83,8 +111,7 @@ def histogram(
     notes = left_out_notes(left_out)
     if not numbers.size:
         return Drawing("", [*notes, "No values to draw."])
-    bins = bin_values(numbers)
-    across = axis(float(bins.edges[0]), float(bins.edges[-1]), most=6)
+    across, bins = _binned(numbers)
     up = rounded_axis(0, float(bins.counts.max()), most=4, whole=True)
     placed = place_marks(marks, across)
     top = 22 + LABEL_ROW_PX * (1 + max((row for *_, row in placed), default=0))
@@ -200,7 +227,7 @@ def thin(values: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float
     return positions[chosen], numbers[chosen]
 
 
-def _draw_bars(svg: Svg, bins: Bins, across: Axis, up: Axis, top: int, unit: str) -> None:
+def _draw_bars(svg: Svg, bins: Bins, across: Scale, up: Axis, top: int, unit: str) -> None:
     bottom = top + HEIGHT
     for left, right, count in zip(bins.edges[:-1], bins.edges[1:], bins.counts, strict=True):
         if not count:

@@ -8,9 +8,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.reports.axis import Axis, axis, rounded_axis
+from edgekit.reports.axis import Axis, Scale, axis, log_axis, rounded_axis
 from edgekit.reports.curves import curve_path
-from edgekit.reports.plots import core_range, outside_notes
+from edgekit.reports.plots import core_range, is_long_tailed, outside_notes
 from edgekit.reports.svg import HEIGHT, LABEL_ROW_PX, Drawing, Svg, percent, place_marks
 
 _SMALL_PX, _BETWEEN_PX, _LEGEND_PX = 84, 34, 18
@@ -85,7 +85,7 @@ def _places(
 
 
 def _panel(
-    svg: Svg, panel: tuple[str, str, list[Line], bool], across: Axis, up: Axis, top: int
+    svg: Svg, panel: tuple[str, str, list[Line], bool], across: Axis, up: Scale, top: int
 ) -> list[str]:
     """Draw one panel whose axes begin at y = `top`; return what is to be said of it."""
     name, unit, lines, dots = panel
@@ -127,8 +127,10 @@ def _finite(trace: Trace) -> Line:
     return name, times, values
 
 
-def _up(lines: Sequence[Line], dots: bool) -> Axis:
+def _up(lines: Sequence[Line], dots: bool) -> Scale:
     values = np.concatenate([y for _, _, y in lines])
+    if dots and is_long_tailed(values):
+        return log_axis(float(values.min()), float(values.max()))
     if dots:
         return rounded_axis(*core_range(values, reach=3), most=4)
     return rounded_axis(float(values.min()), float(values.max()), most=3, zero=False)
@@ -145,7 +147,7 @@ def _dots(values: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.unique(np.append(even, np.argsort(-values, kind="stable")[:_MOST_EXTREMES]))
 
 
-def _dot_path(x: NDArray[np.float64], y: NDArray[np.float64], across: Axis, up: Axis) -> str:
+def _dot_path(x: NDArray[np.float64], y: NDArray[np.float64], across: Axis, up: Scale) -> str:
     """Return lines of no length, whose round caps are dots of the same size on any screen."""
     return "".join(
         f"M{1000 * across.position(position):.1f} {HEIGHT * (1 - up.position(value)):.1f}h0"

@@ -38,7 +38,7 @@ from edgekit.reports.timeline import plot_timeline
 _MOST_ROWS = 500
 # Shorter tables are taken in at a glance; longer ones than _MOST_WHOLE scroll in a window.
 _LEAST_SORTABLE, _MOST_WHOLE = 5, 24
-_LEAST_WIDE = 9
+_LEAST_WIDE = 8
 # Base64 makes 1.33 MB of it: the page stays under 2 MB.
 _MOST_PICTURE_BYTES = 1_000_000
 

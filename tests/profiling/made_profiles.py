@@ -35,9 +35,16 @@ ENVIRONMENT = {
 THROTTLED = Finding(
     code="throttling",
     is_doubt=True,
-    message="the device was throttled (soft temperature limit) for 21 % of the time, and p50 rose "
-    "from 5.1 to 7.4 ms with it: cool it, or measure again with a lower power mode",
-    evidence={"throttled_percent": 21.0, "from_s": 9.4},
+    message="the device throttled itself in 37 % of the time (soft temperature limit); the cpu0 "
+    "clock fell from 2400 to 1500 MHz and runs took 45.0 % longer: cool it, give it a supply that "
+    "is strong enough, or measure at the clock it can hold",
+    evidence={"high_mhz": 2400.0, "low_mhz": 1500.0, "throttled_percent": 37.0},
+)
+LEVEL_SHIFT = Finding(
+    code="level-shift",
+    is_doubt=True,
+    message="runs took 45.0 % more from 9.4 s on: another clock, another process or another core",
+    evidence={"change_percent": 45.0, "from_s": 9.4},
 )
 TWO_MODES = Finding(
     code="two-modes",
@@ -270,6 +277,15 @@ def three():
     return of(one, two, four)
 
 
+def contended():
+    """Return runs of which one in twenty waited for its CPU, thirty times as long."""
+    random = np.random.default_rng(7)
+    samples = latencies(4000, 0.25, 7)
+    waited = random.random(samples.size) < 0.05
+    samples[waited] = random.choice([4.0, 8.0, 12.0], int(waited.sum()))
+    return of(measured(samples, findings=(HEAVY_TAIL,), blocks=(), telemetry=()))
+
+
 def minimal():
     """Return what the smallest profile holds: ten runs, no extras."""
     samples = np.linspace(1.0, 1.2, 10)
@@ -303,6 +319,7 @@ EVERY = {
     "throttled": throttled,
     "bimodal": bimodal,
     "camera": camera,
+    "contended": contended,
     "three": three,
     "minimal": minimal,
 }

@@ -73,7 +73,7 @@ def test_of_several_the_fastest_that_can_be_trusted_is_shown_and_the_doubtful_na
     assert report.verdict == "warn"
     assert "int8, 4 threads" in report.verdict_text
     assert report.verdict_text.endswith("Do not quote 1 of 3:")
-    assert [reason[:28] for reason in report.reasons] == ["litert, int8, 8 threads: The"]
+    assert [reason[:28] for reason in report.reasons] == ["litert, int8, 8 threads: the"]
     assert titles(report)[0] == "Configurations"
     folds = [section for section in report.sections if isinstance(section, Fold)]
     assert [fold.title for fold in folds][:2] == [
@@ -103,12 +103,17 @@ def test_only_what_was_measured_has_a_section():
     ]
 
 
-def test_throttled_times_are_shaded_and_findings_marked_where_they_happened():
+def test_a_finding_is_marked_when_it_began():
+    profile = made.of(made.measured(findings=(made.LEVEL_SHIFT,), blocks=()))
+    (course,) = [s for s in profile_report(profile).sections if isinstance(s, Timeline)]
+    assert course.marks == {"level-shift from": 9.4}
+
+
+def test_throttled_times_are_shaded_below_the_latency():
     report = profile_report(made.throttled())
     (course,) = [section for section in report.sections if isinstance(section, Timeline)]
     assert [panel.title for panel in course.panels] == ["latency", "clocks", "temperature", "power"]
     assert course.bands == [(9.5, 14.75)]
-    assert course.marks == {"throttling from": 9.4}
     assert "soft temperature limit" in course.note
     # Cores that run alike are one line.
     assert [trace.name for trace in course.panels[1].traces] == ["cpu0 … cpu3", "v3d"]

@@ -657,3 +657,13 @@ def test_a_fold_is_closed_and_holds_its_sections() -> None:
     inside = html[html.index("<details>") : html.index("</details>")]
     assert "<summary>More</summary>" in inside
     assert "Inside" in inside
+
+
+def test_a_long_tail_gets_a_logarithmic_axis_and_no_value_is_lost() -> None:
+    values = [*np.random.default_rng(0).normal(0.25, 0.01, 950).tolist(), *[8.0] * 50]
+    html = render(report(Histogram(values=values, unit="ms", marks={"p99": 8.0})))
+    counts = re.findall(r"<title>[^<]*: ([\d,]+)</title></rect>", html)
+    assert sum(int(count.replace(",", "")) for count in counts) == 1000
+    assert len(counts) > 3  # on a linear axis the first bar holds nearly all
+    ticks = [text.text for text in plot_of(Histogram(values=values)).iter("text")]
+    assert {"0.2", "0.5", "1", "2", "5", "10"} <= set(ticks)
