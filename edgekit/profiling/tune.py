@@ -1,13 +1,15 @@
 """Which engine and how many threads are fastest for a bundle on this machine: `edgekit tune`.
 
-All candidates compute in the bundle's own precision. They are measured in turns, so that a machine
-that is slow for a while is slow for all of them; those clearly behind drop out.
+All candidates compute in the bundle's own precision. They are measured in turns, and compared round
+by round, so that a machine that is slow for a while is slow for all of them; those clearly behind
+drop out, and the closer the others are, the longer they are measured.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,9 +32,10 @@ from edgekit.targets.processors import allowed_cpus
 
 OnProgress = Callable[[str, int, int], None]
 
-_ROUNDS, _FINAL_ROUNDS = 4, 8
-_BLOCK_S, _LEAST_RUNS = 0.04, 4
-_STAYS_WITHIN = 1.25  # of the best one's median, after the first rounds
+_LEAST_ROUNDS, _MOST_ROUNDS, _ENOUGH_S = 8, 48, 20.0
+_BLOCK_S, _LEAST_RUNS = 0.02, 4
+_FAR_ROUNDS, _FAR = 4, 1.5  # behind by so much in all of the first rounds: not measured again
+_CHANCE = 0.01  # of dropping one that is as fast, at one look
 # Candidates this close are equal for all purposes; fewer threads leave more for everything else.
 _EQUAL_WITHIN = 1.02
 
@@ -55,7 +58,8 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         candidate: which.
         executes: what truly runs, in the engine's words.
-        p50_ms: median of the blocks' medians, inference alone.
+        p50_ms: one inference alone: of the fastest the median of its blocks' medians; of another
+            that times the median of its ratios to it, block by block of the same rounds.
         blocks: how many blocks of runs it was measured in.
     """
 
@@ -161,24 +165,79 @@ def contest(
     on_progress: OnProgress,
     clock: Clock = time.perf_counter,
 ) -> tuple[Measured, ...]:
-    """Measure contestants in turns, the slow ones only in the first rounds; fastest first.
+    """Measure contestants in turns until it is clear which to choose; fastest first.
 
-    Who begins changes from round to round.
+    Who begins changes from round to round. On a machine with other work a median of a few blocks
+    says little: what drops out has lost nearly every round to the one that leads.
     """
     blocks_ms: dict[Candidate, list[float]] = {c.name: [] for c in contestants}
-    staying = list(contestants)
-    for number in range(_ROUNDS + _FINAL_ROUNDS):
-        if number == _ROUNDS:
-            best = min(statistics.median(blocks) for blocks in blocks_ms.values())
-            staying = [
-                c for c in staying if statistics.median(blocks_ms[c.name]) <= _STAYS_WITHIN * best
-            ]
+    staying, started_s = list(contestants), clock()
+    for number in range(_MOST_ROUNDS):
         first = number % len(staying)
         for contestant in (*staying[first:], *staying[:first]):
             blocks_ms[contestant.name].append(_block_ms(contestant, clock))
-        on_progress("measuring", number + 1, _ROUNDS + _FINAL_ROUNDS)
+        on_progress("measuring", number + 1, _MOST_ROUNDS)
+        left = _not_behind({c.name: blocks_ms[c.name] for c in staying})
+        is_enough = number + 1 >= _LEAST_ROUNDS and clock() - started_s > _ENOUGH_S
+        if len(left) == 1 or is_enough:
+            break
+        staying = [c for c in staying if c.name in left]
+    return _summaries(contestants, blocks_ms)
+
+
+def _not_behind(blocks_ms: dict[Candidate, list[float]]) -> set[Candidate]:
+    """Return those that may yet be chosen: see `choose`."""
+    left = set(blocks_ms)
+    # Of two that are equal the first stays.
+    order = sorted(left, key=lambda name: (name.threads, statistics.median(blocks_ms[name])))
+    for better, worse in itertools.permutations(order, 2):
+        if better in left and _is_behind(worse, better, blocks_ms):
+            left.discard(worse)
+    return left
+
+
+def _is_behind(
+    worse: Candidate, better: Candidate, blocks_ms: dict[Candidate, list[float]]
+) -> bool:
+    """Return whether `worse` is slower for sure, or as fast with as many threads or more."""
+    ratios = sorted(_ratios(blocks_ms[worse], blocks_ms[better]))
+    if len(ratios) < _LEAST_ROUNDS:
+        return len(ratios) >= _FAR_ROUNDS and ratios[0] > _FAR
+    limit = _EQUAL_WITHIN if worse.threads < better.threads else 1 / _EQUAL_WITHIN
+    return ratios[_rank(len(ratios))] > limit
+
+
+def _rank(rounds: int) -> int:
+    """Return the place among sorted values of one that is below their true median.
+
+    That is wrong with a probability of `_CHANCE`, however the values are distributed.
+    """
+    below, rank = 0.0, -1
+    while below <= _CHANCE:
+        rank += 1
+        below += math.comb(rounds, rank) / 2**rounds
+    return max(rank - 1, 0)
+
+
+def _ratios(blocks: Sequence[float], others: Sequence[float]) -> list[float]:
+    """Return one to the other of the same rounds; one that dropped out has fewer."""
+    return [mine / other for mine, other in zip(blocks, others, strict=False)]
+
+
+def _summaries(
+    contestants: Sequence[Contestant], blocks_ms: dict[Candidate, list[float]]
+) -> tuple[Measured, ...]:
+    most = max(map(len, blocks_ms.values()))
+    finalists = [blocks for blocks in blocks_ms.values() if len(blocks) == most]
+    fastest = min(finalists, key=statistics.median)
+    fastest_ms = statistics.median(fastest)
     measured = [
-        Measured(c.name, c.executes, statistics.median(blocks_ms[c.name]), len(blocks_ms[c.name]))
+        Measured(
+            c.name,
+            c.executes,
+            fastest_ms * statistics.median(_ratios(blocks_ms[c.name], fastest)),
+            len(blocks_ms[c.name]),
+        )
         for c in contestants
     ]
     return tuple(sorted(measured, key=lambda m: (-m.blocks, m.p50_ms)))

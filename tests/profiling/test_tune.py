@@ -44,11 +44,67 @@ def test_what_is_chosen_is_within_five_percent_of_the_best():
     assert np.quantile(chosen, 0.95) <= 1.05
 
 
+def test_a_machine_whose_speed_jumps_does_not_decide():
+    chosen = []
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        times_s = random.uniform(0.005, 0.01, 6)
+        jumps_at_s, speed = Virtual.now_s, 1.0
+
+        def draw(time_s, random=random):
+            nonlocal jumps_at_s, speed
+            if Virtual.now_s > jumps_at_s:
+                jumps_at_s, speed = (
+                    Virtual.now_s + random.exponential(0.5),
+                    random.lognormal(0, 0.3),
+                )
+            return time_s * speed * random.lognormal(0, 0.2)
+
+        contestants = [
+            Virtual(Candidate(f"engine{i}", 1), lambda t=t, draw=draw: draw(t))
+            for i, t in enumerate(times_s)
+        ]
+        measured = contest(contestants, lambda *a: None, lambda: Virtual.now_s)
+        number = int(choose(measured).backend.removeprefix("engine"))
+        chosen.append(times_s[number] / times_s.min())
+    assert max(chosen) <= 1.05
+
+
 def test_the_slow_ones_are_measured_less():
     contestants, measured = virtual_contest([0.01, 0.011, 0.05], 0.01, 0)
     assert [m.candidate.backend for m in measured] == ["engine0", "engine1", "engine2"]
     assert measured[2].blocks < measured[0].blocks == measured[1].blocks
     assert contestants[2].runs < contestants[0].runs
+
+
+def test_of_equals_the_one_with_more_threads_is_not_measured_to_the_end():
+    random = np.random.default_rng(0)
+    contestants = [
+        Virtual(Candidate("engine", threads), lambda: 0.01 * random.lognormal(0, 0.005))
+        for threads in (2, 1)
+    ]
+    measured = contest(contestants, lambda *a: None, lambda: Virtual.now_s)
+    assert choose(measured) == Candidate("engine", 1)
+    assert measured[0].blocks < 12
+
+
+def test_figures_of_who_dropped_out_are_of_the_same_speed_of_the_machine():
+    fast, slow = Candidate("fast", 1), Candidate("slow", 1)
+
+    def slower_from_the_start_on():
+        return 1.0 if Virtual.now_s < 0.3 else 3.0
+
+    Virtual.now_s = 0.0
+    contestants = [
+        Virtual(fast, lambda: 0.001 * slower_from_the_start_on()),
+        Virtual(slow, lambda: 0.002 * slower_from_the_start_on()),
+        Virtual(Candidate("as fast", 1), lambda: 0.00101 * slower_from_the_start_on()),
+    ]
+    measured = {
+        m.candidate: m for m in contest(contestants, lambda *a: None, lambda: Virtual.now_s)
+    }
+    assert measured[slow].blocks < measured[fast].blocks
+    assert measured[slow].p50_ms == pytest.approx(2 * measured[fast].p50_ms)
 
 
 def test_of_equals_the_one_with_fewer_threads_is_chosen():
