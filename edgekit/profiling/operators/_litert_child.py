@@ -238,8 +238,8 @@ def measured(
         )
     except (NotUnderstoodError, OSError) as error:
         raise BackendError(
-            f"LiteRT's library is not as the ones that EdgeKit knows (2.1.6 to 2.3): {error}; another "
-            "version of ai-edge-litert may do"
+            f"LiteRT's library is not as the ones that EdgeKit knows (2.1.6 to 2.3): {error}; "
+            "another version of ai-edge-litert may do"
         ) from error
 
 
