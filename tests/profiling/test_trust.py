@@ -60,9 +60,9 @@ PLANTED = {
     "coarse-clock": lambda: observed(np.round(noise())),
     "heavy-tail": lambda: observed(5 * np.random.default_rng(2).lognormal(0, 0.7, N)),
     "periodic-outliers": lambda: observed(noise() * np.where(RUN % 40 == 39, 3, 1)),
-    "off-pace": lambda: observed(noise(), rate_hz=300.0),
+    "rate-not-kept": lambda: observed(noise(), rate_hz=300.0, dropped=100),
 }
-TOLD_ONLY = {"heavy-tail", "periodic-outliers"}
+TOLD_ONLY = {"heavy-tail", "periodic-outliers", "rate-not-kept"}
 
 
 def codes(seen):
@@ -177,9 +177,28 @@ def test_slow_runs_that_compute_are_no_contention():
     assert not examine(observed(noise(), pressure=Pressure(wall_s=0.0, involuntary_switches=9)))
 
 
-def test_runs_at_their_pace_are_on_pace():
-    starts_s = RUN / 30 + 1e-4 * np.random.default_rng(5).random(N)
-    assert not examine(Observed(latencies_ms=noise(), starts_s=starts_s, rate_hz=30.0))
+def test_a_frame_in_a_thousand_is_no_rate_that_is_not_kept():
+    (told,) = examine(PLANTED["rate-not-kept"]())
+    assert told.message.startswith("20.0 % of the frames")
+    assert not examine(observed(noise(), rate_hz=300.0, dropped=1, runs=1000))
+
+
+def test_a_device_that_rests_before_and_after_does_not_change_its_clock():
+    resting = [Moment(at_s=at, clocks_mhz={"cpu0": 400.0}) for at in (-2.0, -1.0, -0.1, 2.5, 3.0)]
+    telemetry = resting[:3] + clocks([1500.0] * 20) + resting[3:]
+    assert not examine(observed(noise(), telemetry=telemetry))
+
+
+def test_runs_that_end_out_of_order_are_examined():
+    order = np.random.default_rng(6).permutation(8)
+    seen = PLANTED["throttling"]()
+    shuffled = np.concatenate([8 * block + order for block in range(N // 8)])
+    mixed = Observed(
+        latencies_ms=seen.latencies_ms[shuffled],
+        starts_s=seen.starts_s[shuffled],
+        telemetry=seen.telemetry,
+    )
+    assert codes(mixed) == ["throttling"]
 
 
 def test_few_runs_are_a_doubt_of_the_wanted_percentile_only():

@@ -46,6 +46,8 @@ class Observed:
         threads: CPU threads of the engine.
         rate_hz: at which runs were to begin, or None: one after the other.
         percentile: by which the scenario is quoted.
+        runs: measured, where not all were kept for the series; None: n.
+        dropped: frames that came while the model was busy.
     """
 
     latencies_ms: NDArray[np.float64]
@@ -57,6 +59,8 @@ class Observed:
     threads: int = 1
     rate_hz: float | None = None
     percentile: float = 50.0
+    runs: int | None = None
+    dropped: int = 0
 
     def __post_init__(self) -> None:
         """Refuse series that do not belong together."""
@@ -79,6 +83,15 @@ class Observed:
         return float(self.ordered_ms[(self.ordered_ms.size - 1) // 2])
 
     @functools.cached_property
+    def moments(self) -> Sequence[Moment]:
+        """Telemetry of the measurement itself: before and after it the device rests."""
+        if not self.starts_s.size:
+            return ()
+        end_s = float(self.starts_s.max()) + float(self.latencies_ms.max()) / 1000
+        meanwhile = [moment for moment in self.telemetry if 0 <= moment.at_s <= end_s]
+        return meanwhile or self.telemetry[-1:]  # too short for one: the reading at its end
+
+    @functools.cached_property
     def change(self) -> Change | None:
         """How the level changed, if it did by more than chance and more than `MATTERS`."""
         change = find_change(self.latencies_ms, _FALSE_ALARMS)
@@ -89,7 +102,7 @@ class Observed:
         """The clock that the latency followed, if it did by more than chance and `MATTERS`."""
         from edgekit.profiling.trust._clocks import find_clock_change
 
-        return find_clock_change(self.latencies_ms, self.starts_s, self.telemetry)
+        return find_clock_change(self.latencies_ms, self.starts_s, self.moments)
 
 
 def examine(observed: Observed) -> tuple[Finding, ...]:

@@ -46,15 +46,16 @@ def find_clock_change(
         starts_s: when each run began, [n].
         telemetry: in order.
     """
-    if not len(telemetry) or not latencies_ms.size:
+    if len(telemetry) < 2 * _FEWEST_MOMENTS or not latencies_ms.size:
         return None
     at_s = np.array([moment.at_s for moment in telemetry])
-    moment_of_run = np.searchsorted((at_s[1:] + at_s[:-1]) / 2, starts_s)  # the nearest
+    order = np.argsort(starts_s, kind="stable")  # runs that overlap are noted as they end
+    moment_of_run = np.searchsorted((at_s[1:] + at_s[:-1]) / 2, starts_s[order])  # the nearest
     names = {name for moment in telemetry for name in moment.clocks_mhz}
     changes = []
     for unit in sorted({name.rstrip("0123456789") for name in names}):
         clocks_mhz = _highest(telemetry, [n for n in names if n.rstrip("0123456789") == unit])
-        changes.append(_follows(unit, clocks_mhz, latencies_ms, moment_of_run))
+        changes.append(_follows(unit, clocks_mhz, latencies_ms[order], moment_of_run))
     return max((c for c in changes if c is not None), key=lambda c: c.slower, default=None)
 
 

@@ -12,7 +12,7 @@ _REMEDY = "cool it, give it a supply that is strong enough, or measure at the cl
 
 def check(observed: Observed) -> Finding | None:
     """Tell reasons that the device gives itself, else a clock that fell while runs got longer."""
-    throttled = [moment for moment in observed.telemetry if moment.throttled]
+    throttled = [moment for moment in observed.moments if moment.throttled]
     change = observed.clock_change
     evidence: dict[str, float] = {}
     told = ""
@@ -27,7 +27,7 @@ def check(observed: Observed) -> Finding | None:
             f"and runs took {100 * change.slower:.1f} % longer"
         )
     if throttled:
-        share = len(throttled) / len(observed.telemetry)
+        share = len(throttled) / len(observed.moments)
         reasons = sorted({reason for moment in throttled for reason in moment.throttled})
         evidence["throttled_percent"] = 100 * share
         said = f"the device throttled itself in {100 * share:.0f} % of the time ({_join(reasons)})"
