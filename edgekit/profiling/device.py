@@ -5,6 +5,7 @@ Verified on planted files only: no device with power rails or RAPL counters was 
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,11 +25,17 @@ if TYPE_CHECKING:
 
 _MOST_SHARE = 0.002  # of a CPU, for reading
 _MOST_MOMENTS = 4096
-_STARTS_A_PROGRAM = {"tegrastats"}  # for each line; the others see what it prints
+_TAKE_THEIR_TIME = {"tegrastats"}  # 100 ms for a line; the others see what it prints
 # What a whole board or module draws, by NVIDIA's names: TX2 to Orin Nano, Thor, the first Nano.
 _INPUT_RAILS = ("VDD_IN", "VIN", "POM_5V_IN")
 # AGX Orin has no such rail: these three are fed side by side. Unverified.
 _RAILS_TOGETHER = frozenset({"VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"})
+
+
+def _own_and_childrens_cpu_s() -> float:
+    """Return CPU seconds of this thread and of programs that were run and have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.thread_time() + children.ru_utime + children.ru_stime
 
 
 class _Read(NamedTuple):
@@ -43,10 +50,10 @@ class Recorder:
     CPU. A long recording is thinned out, to at most 4,096 moments.
 
     Args:
-        sources: the readers; None: this machine's, without those that start a program each time.
+        sources: the readers; None: this machine's, as `quiet_readers` gives them.
         period_s: seconds between two readings, at least.
         clock: the clock that the latencies are measured by, seconds.
-        cost_clock: CPU seconds of the thread that reads.
+        cost_clock: CPU seconds of the thread that reads, and of what it runs.
 
     Attributes:
         refusals: why a reader is not read, by its name; it is tried once.
@@ -58,7 +65,7 @@ class Recorder:
         period_s: float = 0.25,
         *,
         clock: Callable[[], float] = time.perf_counter,
-        cost_clock: Callable[[], float] = time.thread_time,
+        cost_clock: Callable[[], float] = _own_and_childrens_cpu_s,
     ) -> None:
         self.refusals: dict[str, str] = {}
         self._sources = list(quiet_readers() if sources is None else sources)
@@ -193,8 +200,8 @@ class _Meter(NamedTuple):
 
 
 def quiet_readers(root: Path = Path("/")) -> list[Reader]:
-    """Return the machine's readers, without those that start a program for each reading."""
-    return [reader for reader in readers(root) if reader.name not in _STARTS_A_PROGRAM]
+    """Return the machine's readers, without those that take long for each reading."""
+    return [reader for reader in readers(root) if reader.name not in _TAKE_THEIR_TIME]
 
 
 def _moment(read: _Read, since_s: float) -> Moment:

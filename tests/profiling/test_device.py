@@ -1,5 +1,7 @@
 """Telemetry beside a measurement: planted readers on a clock of their own, and small trees."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -117,6 +119,18 @@ def test_a_reader_that_fails_is_told_once_and_the_others_go_on():
 @pytest.mark.parametrize(("cost_s", "pause_s"), [(0.0, 0.25), (0.0004, 0.25), (0.002, 1.0)])
 def test_reading_costs_less_than_a_five_hundredth_of_a_cpu(cost_s, pause_s):
     assert Device(cost_s=cost_s).recorder().read() == pytest.approx(pause_s)
+
+
+def test_what_a_reader_runs_is_a_part_of_its_cost():
+    class Program:
+        name = "program"
+
+        def read(self):
+            subprocess.run([sys.executable, "-S", "-c", "sum(range(300_000))"], check=True)
+            return Sample()
+
+    # The program alone takes some 10 ms of CPU time, 5 s at a five-hundredth.
+    assert Recorder([Program()]).read() > 1
 
 
 def test_a_long_recording_is_thinned_out_and_keeps_its_ends():
@@ -239,7 +253,7 @@ def test_the_thread_reads_until_it_is_stopped():
     assert not [t for t in threading.enumerate() if t.name == "telemetry"]
 
 
-def test_readers_that_start_a_program_are_left_out(tmp_path):
+def test_readers_that_take_long_are_left_out(tmp_path):
     for name, text in {
         "usr/bin/tegrastats": "",
         "sys/class/hwmon/hwmon1/name": "ina3221",
