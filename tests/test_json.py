@@ -189,6 +189,13 @@ def test_tune(classifier_bundle, tmp_path, monkeypatch):
     check("tune", written, [] if written["left_out"] else ["left_out.NAME"])
 
 
+def test_compare(classifier_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgekit.profiling.compare.bundles._TOLD_WAIT", -1.0)
+    both = [classifier_bundle, classifier_bundle, "--threads", 1, "--duration", 0.1]
+    written = run(tmp_path, "compare", *both, "--fail-if", "p50>+900%")
+    check("compare", written, ["notes[]"])
+
+
 AGAINST = ("sign_test", "changed")
 NO_INTERVAL = ("intervals.NAME", "classes[].intervals.NAME")
 
