@@ -57,7 +57,10 @@ def times(model: Model, budget: Budget) -> Timing:
 
 
 def nodes_by_run(events: list[Event]) -> list[tuple[Event, list[Event]]]:
-    """Return each run of the model with the events of its nodes, in the order they began."""
+    """Return each run of the model with the events of its nodes, in the order they began.
+
+    A Loop or If counts as a whole, what runs inside of it not once more.
+    """
     runs = [event for event in events if event.get("name") == "model_run"]
     runs.sort(key=lambda event: int(event["ts"]))
     nodes = [
@@ -65,10 +68,13 @@ def nodes_by_run(events: list[Event]) -> list[tuple[Event, list[Event]]]:
         for event in events
         if event.get("cat") == "Node" and str(event.get("name")).endswith(_SUFFIX)
     ]
-    nodes.sort(key=lambda event: int(event["ts"]))
+    nodes.sort(key=lambda event: (int(event["ts"]), -int(event["dur"])))
     found: list[list[Event]] = [[] for _ in runs]
-    place = -1
+    place, end_us = -1, 0
     for node in nodes:
+        if node["ts"] < end_us:
+            continue
+        end_us = node["ts"] + node["dur"]
         while place + 1 < len(runs) and runs[place + 1]["ts"] <= node["ts"]:
             place += 1
         if place >= 0:

@@ -192,8 +192,8 @@ def test_onnx_engines_tell_their_layers_and_the_graph_fills_in_the_rest(
 
 
 def test_onnx_runtimes_nodes_are_those_of_each_run():
-    def of(name, ts, cat="Node"):
-        return {"cat": cat, "name": name, "ts": ts, "dur": 1, "args": {}}
+    def of(name, ts, cat="Node", dur=1):
+        return {"cat": cat, "name": name, "ts": ts, "dur": dur, "args": {}}
 
     events = [
         of("session_initialization", 0, "Session"),
@@ -201,11 +201,16 @@ def test_onnx_runtimes_nodes_are_those_of_each_run():
         of("a_kernel_time", 11),
         of("a_fence_before", 10),
         of("model_run", 10, "Session"),
-        of("a_kernel_time", 21),
+        of("add_kernel_time", 23),
+        of("loop_kernel_time", 21, dur=6),
+        of("a_kernel_time", 27),
         of("model_run", 20, "Session"),
     ]
     runs = [(whole["ts"], [node["name"] for node in run]) for whole, run in nodes_by_run(events)]
-    assert runs == [(10, ["a_kernel_time", "b_kernel_time"]), (20, ["a_kernel_time"])]
+    assert runs == [
+        (10, ["a_kernel_time", "b_kernel_time"]),
+        (20, ["loop_kernel_time", "a_kernel_time"]),
+    ]
 
 
 class TensorRT:
