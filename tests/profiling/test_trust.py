@@ -74,6 +74,11 @@ def test_every_file_is_a_disease_that_is_planted_here():
     assert files == {code.replace("-", "_") for code in PLANTED}
 
 
+def test_every_finding_is_explained_to_its_reader():
+    page = (Path(__file__).parents[2] / "docs" / "trust.md").read_text("utf-8")
+    assert all(f"| `{code}` |" in page for code in PLANTED)
+
+
 @pytest.mark.parametrize("code", PLANTED)
 def test_a_planted_disease_is_named_with_figures_and_a_remedy(code):
     findings = examine(PLANTED[code]())
