@@ -1,7 +1,9 @@
 """What fresh processes measure of themselves; no assertion is about how long anything takes."""
 
+import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,8 @@ from edgekit.profiling.child import DuringImports
 from edgekit.profiling.fresh import blocks, cold_start, memory
 from edgekit.profiling.rss import peak_rss_mb, rss_mb
 from edgekit.runtime import engines
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -103,6 +107,13 @@ def test_what_imports_cost_is_counted_once_however_they_nest(tmp_path, monkeypat
     assert importing.total == 1 + 2 + 4 + 16
     __import__("json")
     assert importing.total == 23
+
+
+def test_the_child_begins_without_the_libraries_whose_imports_it_measures():
+    code = (
+        "import sys, edgekit.profiling.child; sys.exit(bool({'numpy', 'cv2'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_the_peak_of_memory_is_not_below_what_is_held():
