@@ -156,8 +156,9 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
         bytes: that it must read and write at least: inputs, weights, outputs; None where not known.
         gflops: achieved, 2 MACs / ms; None where not known.
         bound: what bounds it on this machine by its roofline: ``compute`` or ``memory``; "".
-        roofline_share: achieved / attainable by the roofline; None where not known. Above 1 where
-            the data came from a cache, which is faster than memory.
+        roofline_share: achieved / attainable by the roofline, that of the caches where they can
+            hold what it moves; None where not known. Above 1 where the probe was disturbed, or the
+            time is of few whole microseconds.
         layer: the graph's operator that it is, by the name of its first output; "" where that
             cannot be told.
     """

@@ -125,6 +125,16 @@ def test_the_roofline_says_what_bounds_an_operator_and_how_near_it_is():
     assert add.gflops is None
 
 
+def test_what_the_caches_can_hold_is_bound_by_them():
+    machine = Roofline(
+        peak_gflops=100, bandwidth_gb_s=10, source="made up", cache_gb_s=50, cache_bytes=1_000_000
+    )
+    layers = [layer("ADD", read_bytes=1_000_000), layer("MUL", read_bytes=1_000_001)]
+    add, multiply = join([kernel("Add", ms=1.0), kernel("Multiply", ms=1.0)], layers, machine)
+    assert add.roofline_share == pytest.approx(0.02)
+    assert multiply.roofline_share == pytest.approx(0.1)
+
+
 def test_a_kernel_too_short_to_be_timed_has_no_speed():
     machine = Roofline(peak_gflops=100, bandwidth_gb_s=10, source="made up")
     (operator,) = join([kernel("Add", ms=0.0)], [layer("ADD", macs=1, read_bytes=1)], machine)
