@@ -129,17 +129,22 @@ def _aligned(kernels: Sequence[Kernel], layers: Sequence[LayerCost]) -> set[tupl
 
     The longest common subsequence of both, by the table of how many pairs their tails can have.
     """
+    wanted = [(_families(kernel), _sizes(kernel.shape)) for kernel in kernels]
+    given = [(_family(layer.kind), _sizes(layer.shape)) for layer in layers]
+
+    def fits(i: int, j: int) -> bool:
+        (families, sizes), (family, layer_sizes) = wanted[i], given[j]
+        return family in families and (sizes is None or sizes == layer_sizes)
+
     most = [[0] * (len(layers) + 1) for _ in range(len(kernels) + 1)]
-    families = [_families(kernel) for kernel in kernels]
     for i in reversed(range(len(kernels))):
         for j in reversed(range(len(layers))):
-            fits = _fits(kernels[i], families[i], layers[j])
-            most[i][j] = max(most[i + 1][j], most[i][j + 1], fits + most[i + 1][j + 1])
+            pair = 1 + most[i + 1][j + 1] if fits(i, j) else 0
+            most[i][j] = max(most[i + 1][j], most[i][j + 1], pair)
     pairs = set()
     i = j = 0
     while i < len(kernels) and j < len(layers):
-        fits = _fits(kernels[i], families[i], layers[j])
-        if fits and most[i][j] == 1 + most[i + 1][j + 1]:
+        if fits(i, j) and most[i][j] == 1 + most[i + 1][j + 1]:
             pairs.add((i, j))
             i, j = i + 1, j + 1
         elif most[i][j] == most[i][j + 1]:
@@ -149,11 +154,9 @@ def _aligned(kernels: Sequence[Kernel], layers: Sequence[LayerCost]) -> set[tupl
     return pairs
 
 
-def _fits(kernel: Kernel, families: set[str], layer: LayerCost) -> bool:
-    if _family(layer.kind) not in families:
-        return False
-    # Engines keep pictures with the channels first or last as they like.
-    return kernel.shape is None or sorted(kernel.shape) == sorted(layer.shape)
+def _sizes(shape: tuple[int, ...] | None) -> list[int] | None:
+    """Return a shape without its order: engines keep channels first or last as they like."""
+    return None if shape is None else sorted(shape)
 
 
 def _families(kernel: Kernel) -> set[str]:
