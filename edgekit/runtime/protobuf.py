@@ -46,6 +46,11 @@ class Message:
         """Return the last text of a field, empty where it is left out."""
         return (self.texts(number) or [""])[-1]
 
+    def content(self, number: int) -> bytes:
+        """Return the last bytes of a field, empty where it is left out."""
+        begin, stop = self._found.get(number, [(0, 0)])[-1]
+        return self._content[begin:stop]
+
     def integers(self, number: int) -> list[int]:
         """Return the whole numbers of a field, one a field or many in one."""
         values = []

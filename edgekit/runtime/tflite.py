@@ -21,6 +21,7 @@ from edgekit.specs import TensorSpec
 
 _IDENTIFIER = b"TFL3"
 _SCHEMA_VERSION = 3
+_NUMBER_BYTES = 8
 BITS = {
     **dict.fromkeys(("float32", "int32", "uint32"), 32),
     **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 16),
@@ -43,6 +44,7 @@ class TensorDetail(msgspec.Struct, frozen=True):
         zero_points: as many as `scales`.
         channel_axis: the dimension that `scales` go along, where there are several.
         constant_bytes: size of the stored content; 0: computed when the model runs.
+        value: of a constant that is one whole number.
     """
 
     name: str
@@ -52,6 +54,7 @@ class TensorDetail(msgspec.Struct, frozen=True):
     zero_points: tuple[int, ...] = ()
     channel_axis: int = 0
     constant_bytes: int = 0
+    value: int | None = None
 
     @property
     def is_per_channel(self) -> bool:
@@ -80,6 +83,7 @@ class OperatorSpec(msgspec.Struct, frozen=True):
         outputs: the tensors it computes.
         subgraph: index of the subgraph it stands in; 0 is the model's main one.
         is_custom: whether it is no builtin of LiteRT.
+        loop: of WHILE, the subgraphs of its condition and its body.
     """
 
     name: str
@@ -87,6 +91,7 @@ class OperatorSpec(msgspec.Struct, frozen=True):
     outputs: tuple[TensorDetail, ...]
     subgraph: int
     is_custom: bool
+    loop: tuple[int, int] | None = None
 
 
 class TfliteDescription(msgspec.Struct, frozen=True):
@@ -99,6 +104,8 @@ class TfliteDescription(msgspec.Struct, frozen=True):
         tensors: of all subgraphs.
         subgraphs: how many there are; loops and branches add some.
         size_bytes: length of the file.
+        arguments: inputs of each subgraph, in order.
+        results: outputs of each subgraph, in order.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -107,6 +114,8 @@ class TfliteDescription(msgspec.Struct, frozen=True):
     tensors: tuple[TensorDetail, ...]
     subgraphs: int
     size_bytes: int
+    arguments: tuple[tuple[TensorDetail, ...], ...]
+    results: tuple[tuple[TensorDetail, ...], ...]
 
 
 def describe_tflite(content: bytes | memoryview, name: str) -> TfliteDescription:
@@ -142,7 +151,7 @@ def _describe(model: Table, view: memoryview) -> TfliteDescription:
     if version != _SCHEMA_VERSION:
         raise DamagedBuffer(f"schema version {version}, only {_SCHEMA_VERSION} is known")
     codes = [_operator_code(code) for code in model.tables(1)]
-    buffers = [_buffer_size(buffer, len(view)) for buffer in model.tables(4)]
+    buffers = [_buffer(buffer, len(view)) for buffer in model.tables(4)]
     graphs = model.tables(2)
     if not graphs:
         raise DamagedBuffer("no subgraph")
@@ -153,17 +162,21 @@ def _describe(model: Table, view: memoryview) -> TfliteDescription:
         own = [_tensor(tensor, buffers) for tensor in graph.tables(0)]
         by_graph.append(own)
         tensors += own
-        operators += [_operator(entry, codes, own, index) for entry in graph.tables(3)]
-        for slot in (1, 2):
-            _pick(own, graph.integers(slot, "i"))
+        operators += [_operator(entry, codes, own, index, len(graphs)) for entry in graph.tables(3)]
+    ends = [
+        [tuple(_pick(own, graph.integers(slot, "i"))) for slot in (1, 2)]
+        for graph, own in zip(graphs, by_graph, strict=True)
+    ]
     _check_signatures(model, by_graph)
     return TfliteDescription(
-        inputs=tuple(t.spec for t in _pick(by_graph[0], graphs[0].integers(1, "i"))),
-        outputs=tuple(t.spec for t in _pick(by_graph[0], graphs[0].integers(2, "i"))),
+        inputs=tuple(tensor.spec for tensor in ends[0][0]),
+        outputs=tuple(tensor.spec for tensor in ends[0][1]),
         operators=tuple(operators),
         tensors=tuple(tensors),
         subgraphs=len(graphs),
         size_bytes=len(view),
+        arguments=tuple(given for given, _ in ends),
+        results=tuple(made for _, made in ends),
     )
 
 
@@ -193,29 +206,33 @@ def _operator_code(code: Table) -> tuple[str, bool]:
     return names[number], False
 
 
-def _buffer_size(buffer: Table, size_bytes: int) -> int:
+def _buffer(buffer: Table, size_bytes: int) -> tuple[int, bytes]:
+    """Return the size of a constant's content, and the content if it is a number or two."""
     start, length = buffer.scalar(1, "Q", 0), buffer.scalar(2, "Q", 0)
     if (
         start > 1
     ):  # content of large models stands behind the FlatBuffer; 0 and 1 say that it does not
         if start + length > size_bytes:
             raise DamagedBuffer("a buffer that ends behind the file")
-        return length
-    return buffer.vector_length(0, 1)
+        return length, b""
+    length = buffer.vector_length(0, 1)
+    return length, bytes(buffer.integers(0, "B")) if length <= _NUMBER_BYTES else b""
 
 
-def _tensor(table: Table, buffers: list[int]) -> TensorDetail:
+def _tensor(table: Table, buffers: list[tuple[int, bytes]]) -> TensorDetail:
     shape = tuple(table.integers(0, "i"))
     types = _enumeration("TensorType")
     code, buffer = table.scalar(1, "b", 0), table.scalar(2, "I", 0)
     if code not in types or min(shape, default=0) < 0 or buffer >= max(1, len(buffers)):
         raise DamagedBuffer("a tensor of unknown type, negative size or missing buffer")
     dtype = types[code].lower()
-    stored = buffers[buffer] if buffers else 0
+    stored, content = buffers[buffer] if buffers else (0, b"")
     needed = (math.prod(shape) * BITS.get(dtype, 0) + 7) // 8
     if stored and dtype in BITS and table.position(6) is None and stored != needed:
         raise DamagedBuffer(f"a tensor of {needed} bytes with {stored} stored")
-    detail = TensorDetail(table.text(3), shape, dtype, constant_bytes=stored)
+    is_number = dtype in ("int32", "int64") and math.prod(shape) == 1 and content
+    value = int.from_bytes(content, "little", signed=True) if is_number else None
+    detail = TensorDetail(table.text(3), shape, dtype, constant_bytes=stored, value=value)
     quantization = table.table(4)
     return detail if quantization is None else _quantized(detail, quantization)
 
@@ -236,13 +253,16 @@ def _quantized(detail: TensorDetail, quantization: Table) -> TensorDetail:
 
 
 def _operator(
-    table: Table, codes: list[tuple[str, bool]], tensors: list[TensorDetail], subgraph: int
+    table: Table,
+    codes: list[tuple[str, bool]],
+    tensors: list[TensorDetail],
+    subgraph: int,
+    subgraphs: int,
 ) -> OperatorSpec:
     code = table.scalar(0, "I", 0)
     if code >= len(codes):
         raise DamagedBuffer("an operator without a code")
-    for options in (4, 12):
-        table.table(options)
+    options, _ = (table.table(slot) for slot in (4, 12))
     table.vector_length(5, 1)
     _pick(tensors, [index for index in table.integers(8, "i") if index != -1])
     inputs = [
@@ -250,7 +270,12 @@ def _operator(
     ]
     outputs = _pick(tensors, table.integers(2, "i"))
     name, is_custom = codes[code]
-    return OperatorSpec(name, tuple(inputs), tuple(outputs), subgraph, is_custom)
+    loop = None
+    if name == "WHILE" and options is not None:
+        loop = options.scalar(0, "i", 0), options.scalar(1, "i", 0)
+        if not all(0 <= index < subgraphs for index in loop):
+            raise DamagedBuffer("a loop of subgraphs that are not there")
+    return OperatorSpec(name, tuple(inputs), tuple(outputs), subgraph, is_custom, loop)
 
 
 def _pick(tensors: list[TensorDetail], indices: list[int]) -> list[TensorDetail]:

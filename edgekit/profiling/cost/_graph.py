@@ -67,6 +67,7 @@ class Node:
         note: what is to be known.
         is_in_place: whether its output may take the memory of its first input, if no other reads
             that.
+        runs: how often it runs in one inference.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Node:
     weights: tuple[Tensor, ...] = ()
     note: str = ""
     is_in_place: bool = False
+    runs: int = 1
 
 
 def cost_of_graph(
@@ -90,7 +92,7 @@ def cost_of_graph(
 
     Args:
         nodes: of the main graph, in the order they run.
-        bodies: of loops and branches; each counts once.
+        bodies: of loops and branches.
         kept: inputs, outputs and states of the model, which live to its end.
         size_bytes: of the file.
         notes: what is to be known of the whole.
@@ -101,10 +103,9 @@ def cost_of_graph(
     every = [*nodes, *(node for body in bodies for node in body)]
     layers = tuple(_layer(node) for node in every)
     weights = {id(tensor): tensor for node in every for tensor in node.weights}
-    if max((max(layer.macs, layer.read_bytes) for layer in layers), default=0) > _MOST:
-        raise ModelError("a model with shapes that no machine could hold; convert it again")
     said = dict.fromkeys(f"{layer.kind}: {layer.note}" for layer in layers if layer.note)
-    return Cost(
+    moved = sum(layer.read_bytes + layer.written_bytes for layer in layers)
+    cost = Cost(
         parameters=sum(tensor.elements for tensor in weights.values()),
         macs=sum(layer.macs for layer in layers),
         activations_bytes=peak_bytes(nodes, kept)
@@ -113,6 +114,9 @@ def cost_of_graph(
         layers=layers,
         notes=(*notes, *said),
     )
+    if max(cost.parameters, cost.macs, cost.activations_bytes, moved) > _MOST:
+        raise ModelError("a model with shapes that no machine could hold; convert it again")
+    return cost
 
 
 def peak_bytes(nodes: Sequence[Node], kept: Sequence[Tensor]) -> int:
@@ -172,10 +176,10 @@ def _layer(node: Node) -> LayerCost:
         kind=node.kind,
         shape=output.shape or (),
         dtype=output.dtype,
-        macs=node.macs or 0,
+        macs=node.runs * (node.macs or 0),
         parameters=sum(tensor.elements for tensor in node.weights),
-        read_bytes=_read_bytes(node),
-        written_bytes=0 if node.kind in _VIEWS else _bytes(node.outputs),
+        read_bytes=node.runs * _read_bytes(node),
+        written_bytes=0 if node.kind in _VIEWS else node.runs * _bytes(node.outputs),
         weights=node.weights[0].dtype if node.weights else "",
         note=note,
     )

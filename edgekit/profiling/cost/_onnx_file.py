@@ -45,6 +45,7 @@ class OnnxGraph:
         tensors: what is known of them by name; dimensions that are open are 1.
         inputs, outputs: names.
         has_open: whether a dimension is open.
+        numbers: constants that are one int64.
     """
 
     nodes: list[OnnxNode] = field(default_factory=list)
@@ -52,6 +53,7 @@ class OnnxGraph:
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     has_open: bool = False
+    numbers: dict[str, int] = field(default_factory=dict)
 
 
 def read_graph(path: Path) -> OnnxGraph:
@@ -108,6 +110,11 @@ def _add_constant(graph: OnnxGraph, name: str, stored: Message) -> None:
     if min(shape, default=0) < 0:
         raise DamagedMessage("a stored tensor of negative size")
     graph.tensors[name] = Tensor(name, shape, _dtype(stored, 2), is_constant=True)
+    if graph.tensors[name].dtype == "int64" and graph.tensors[name].elements == 1:
+        raw, listed = stored.content(9), stored.integers(7)
+        number = int.from_bytes(raw, "little", signed=True) if len(raw) == 8 else None
+        if number is not None or listed:
+            graph.numbers[name] = listed[0] if number is None else number
 
 
 def _dtype(message: Message, slot: int) -> str:

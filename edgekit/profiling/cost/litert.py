@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgekit.errors import ModelError
@@ -46,13 +47,18 @@ def cost_of_tflite(model: TfliteDescription) -> Cost:
     }
     parameters = {id(t) for t in model.tensors if t.constant_bytes and _holds_numbers(t)}
     graphs: list[list[Node]] = [[] for _ in range(model.subgraphs)]
+    runs = _runs(model)
     for operator in model.operators:
-        source = next(iter(operator.inputs), None)
-        if operator.name in _UNPACKS and source is not None and source.constant_bytes:
-            tensors[id(operator.outputs[0])] = tensors[id(source)]
-            parameters |= {id(operator.outputs[0])}
+        source, target = (*operator.inputs[:1], None)[0], (*operator.outputs[:1], None)[0]
+        if operator.name in _UNPACKS and source and target and source.constant_bytes:
+            tensors[id(target)] = tensors[id(source)]
+            parameters |= {id(target)}
         else:
-            graphs[operator.subgraph].append(_node(operator, tensors, parameters))
+            node = _node(operator, tensors, parameters)
+            is_loop = operator.loop is not None and _runs_of_loop(operator, model) is not None
+            note = "" if is_loop else node.note
+            node = replace(node, note=note, runs=runs[operator.subgraph])
+            graphs[operator.subgraph].append(node)
     written = {id(tensor) for node in graphs[0] for tensor in node.outputs}
     names = {spec.name for spec in model.outputs}
     # What nothing writes is an input, which LiteRT keeps, or a state between one run and the next.
@@ -63,6 +69,55 @@ def cost_of_tflite(model: TfliteDescription) -> Cost:
         if id(tensor) not in written or tensor.name in names
     ]
     return cost_of_graph(graphs[0], graphs[1:], kept, model.size_bytes)
+
+
+def _runs(model: TfliteDescription) -> list[int]:
+    """Return how often each subgraph runs in an inference; 1 where that is not known."""
+    runs = [1] * model.subgraphs
+    for operator in model.operators:
+        if operator.loop is not None and operator.subgraph < min(operator.loop):
+            times = _runs_of_loop(operator, model)
+            for subgraph in operator.loop:
+                runs[subgraph] = runs[operator.subgraph] * (1 if times is None else times)
+    return runs
+
+
+def _runs_of_loop(loop: OperatorSpec, model: TfliteDescription) -> int | None:
+    """Return how often a loop's body runs; None where that is decided while it runs.
+
+    It is known where all that the condition asks is whether counters are less than a constant,
+    and the body adds one to each: so Keras writes recurrent layers.
+    """
+    if loop.loop is None:
+        return None
+    condition, body = loop.loop
+    limits = []
+    for operator in model.operators:
+        if operator.subgraph != condition or operator.name == "LOGICAL_AND":
+            continue
+        counter, limit = (*operator.inputs, None, None)[:2]
+        places = [i for i, tensor in enumerate(model.arguments[condition]) if tensor is counter]
+        if operator.name != "LESS" or limit is None or limit.value is None or not places:
+            return None
+        place = places[0]
+        start = loop.inputs[place] if place < len(loop.inputs) else None
+        if start is None or start.value is None or not _adds_one(body, place, model):
+            return None
+        limits.append(max(0, limit.value - start.value))
+    return min(limits, default=None)
+
+
+def _adds_one(body: int, place: int, model: TfliteDescription) -> bool:
+    """Return whether a loop's body adds 1 to one of its values."""
+    given, made = model.arguments[body][place:], model.results[body][place:]
+    return any(
+        operator.name == "ADD"
+        and operator.outputs[:1] == made[:1]
+        and any(tensor is given[0] for tensor in operator.inputs)
+        and any(tensor is not None and tensor.value == 1 for tensor in operator.inputs)
+        for operator in model.operators
+        if operator.subgraph == body and given
+    )
 
 
 def _holds_numbers(tensor: TensorDetail) -> bool:

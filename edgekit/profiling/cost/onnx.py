@@ -23,6 +23,8 @@ _Shapes = Sequence[tuple[int, ...]]
 _Multiplications = Callable[[_Shapes, tuple[int, ...]], int]
 
 _DECIDED_LATER = "how often it runs is decided while it runs; its operators are counted once"
+_AT_MOST = "its operators are counted for {} runs, the most that it may have"
+_COUNTABLE = 1 << 20  # a loop without a limit has the largest number as its limit
 _NO_DEFINITION = "not an operator of ONNX's own: its multiplications are not known"
 _NOT_COUNTED = "its multiplications are not counted: they depend on more than shapes"
 _NO_SHAPES = "its shapes are neither in the file nor inferred; ONNX Runtime may: edgekit[onnx]"
@@ -49,9 +51,9 @@ def read(path: Path) -> Cost:
 
 
 def _nodes(
-    graph: OnnxGraph, tensors: ChainMap[str, Tensor], bodies: list[list[Node]]
+    graph: OnnxGraph, tensors: ChainMap[str, Tensor], bodies: list[list[Node]], runs: int = 1
 ) -> list[Node]:
-    """Return a graph's operators; those of graphs in it are added to `bodies`."""
+    """Return a graph's operators, which run `runs` times; those of graphs in it go to `bodies`."""
     tensors.update(graph.tensors)
     for node in graph.nodes:
         for name in (*node.inputs, *node.outputs):
@@ -60,13 +62,24 @@ def _nodes(
     numbers = _keep_in_integers(graph, tensors)
     nodes = []
     for node in graph.nodes:
-        inner = len(bodies)
+        most = _most_runs(node, graph)
         for body in node.bodies:
-            bodies.append(_nodes(body, tensors.new_child(), bodies))
-        is_folded = _is_pair(node) and tensors[node.inputs[0]] is tensors[node.outputs[0]]
-        if not is_folded:
-            nodes.append(_node(node, tensors, numbers, has_bodies=len(bodies) > inner))
+            often = runs * (1 if most is None else most)
+            bodies.append(_nodes(body, tensors.new_child(), bodies, often))
+        if _is_pair(node) and tensors[node.inputs[0]] is tensors[node.outputs[0]]:
+            continue
+        said = replace(_node(node, tensors, numbers), runs=runs)
+        if node.bodies:
+            note = _DECIDED_LATER if most is None else _AT_MOST.format(most)
+            said = replace(said, macs=0, note=note)
+        nodes.append(said)
     return nodes
+
+
+def _most_runs(node: OnnxNode, graph: OnnxGraph) -> int | None:
+    """Return the most that a loop's body runs, which its first input says; None: not known."""
+    most = graph.numbers.get(node.inputs[0]) if node.kind == "Loop" and node.inputs else None
+    return most if most is not None and 0 <= most <= _COUNTABLE else None
 
 
 def _keep_in_integers(graph: OnnxGraph, tensors: ChainMap[str, Tensor]) -> set[str]:
@@ -118,16 +131,12 @@ def _outer(graph: OnnxGraph) -> set[str]:
     return read - made - graph.tensors.keys()
 
 
-def _node(
-    node: OnnxNode, tensors: ChainMap[str, Tensor], numbers: set[str], *, has_bodies: bool
-) -> Node:
+def _node(node: OnnxNode, tensors: ChainMap[str, Tensor], numbers: set[str]) -> Node:
     given = [tensors[name] if name else None for name in node.inputs]
     outputs = tuple(tensors[name] for name in node.outputs)
     macs: int | None = 0
     note = ""
-    if has_bodies:
-        note = _DECIDED_LATER
-    elif node.kind in _MACS:
+    if node.kind in _MACS:
         macs, note = _multiplications(_MACS[node.kind][1], given, outputs)
     elif node.domain not in ("", "ai.onnx") and node.kind not in _ELEMENT_BY_ELEMENT:
         macs, note = None, _NO_DEFINITION

@@ -48,13 +48,23 @@ class Writer:
     def weights(self, *shape, **choices):
         return self.tensor(*shape, constant=True, **choices)
 
-    def operator(self, name, inputs, output, custom=False):
+    def whole(self, number):
+        index = self.weights(1, kind=KINDS.INT32)
+        content = np.int32([number]).view(np.uint8)
+        self.model.buffers[self.now.tensors[index].buffer].data = content
+        return index
+
+    def operator(self, name, inputs, output, custom=False, loop=None):
         code, built = schema.OperatorCodeT(), schema.OperatorT()
         builtin = schema.BuiltinOperator.CUSTOM if custom else getattr(schema.BuiltinOperator, name)
         code.builtinCode, code.deprecatedBuiltinCode = builtin, min(builtin, 127)
         code.customCode = name if custom else None
         built.opcodeIndex = len(self.model.operatorCodes)
-        built.inputs, built.outputs = inputs, [output]
+        built.inputs, built.outputs = inputs, output if isinstance(output, list) else [output]
+        if loop is not None:
+            built.builtinOptionsType = schema.BuiltinOptions.WhileOptions
+            built.builtinOptions = schema.WhileOptionsT()
+            built.builtinOptions.condSubgraphIndex, built.builtinOptions.bodySubgraphIndex = loop
         self.model.operatorCodes.append(code)
         self.now.operators.append(built)
         return output
@@ -174,6 +184,52 @@ def test_what_lives_at_once_is_the_peak(tmp_path):
     writer.operator("ADD", [skip, narrow], added)
     cost = writer.cost(tmp_path, [given], [added])
     assert cost.activations_bytes == 4 * (10 + 100 + 400 + 100)
+
+
+def keras_loop(writer, *, limit=28, step=1, test="LESS"):
+    """Write a loop with a counter from 0 on, whose body is a FULLY_CONNECTED of 4 to 4."""
+    integer, start = KINDS.INT32, writer.whole(0)
+    state, end, last = (
+        writer.tensor(1, 4),
+        writer.tensor(1, kind=integer),
+        writer.tensor(1, 4),
+    )
+    writer.operator("WHILE", [start, state], [end, last], loop=(1, 2))
+    writer.graph()
+    counter, _ = writer.now.inputs = [writer.tensor(1, kind=integer), writer.tensor(1, 4)]
+    goes_on = writer.tensor(1, kind=KINDS.BOOL)
+    writer.now.outputs = [writer.operator(test, [counter, writer.whole(limit)], goes_on)]
+    writer.graph()
+    counter, state = writer.now.inputs = [writer.tensor(1, kind=integer), writer.tensor(1, 4)]
+    added = writer.operator("ADD", [counter, writer.whole(step)], writer.tensor(1, kind=integer))
+    weights = [state, writer.weights(4, 4)]
+    made = writer.operator("FULLY_CONNECTED", weights, writer.tensor(1, 4))
+    writer.now.outputs = [added, made]
+
+
+def test_a_loop_that_counts_to_a_constant_is_counted_as_often(tmp_path):
+    writer = Writer()
+    keras_loop(writer)
+    cost = writer.cost(tmp_path)
+    assert (cost.macs, cost.parameters, cost.notes) == (28 * 16, 16, ())
+    product = next(layer for layer in cost.layers if layer.kind == "FULLY_CONNECTED")
+    assert product.read_bytes == 28 * 4 * (4 + 16)
+
+
+@pytest.mark.parametrize("unlike", [{"step": 2}, {"test": "LESS_EQUAL"}, {"test": "NOT_EQUAL"}])
+def test_any_other_loop_is_counted_once_and_told(unlike, tmp_path):
+    writer = Writer()
+    keras_loop(writer, **unlike)
+    cost = writer.cost(tmp_path)
+    assert cost.macs == 16
+    assert cost.notes[0].startswith("WHILE: how often it runs")
+
+
+def test_a_loop_of_subgraphs_that_are_not_there_is_damaged(tmp_path):
+    writer = Writer()
+    writer.operator("WHILE", [writer.tensor(1)], writer.tensor(1), loop=(1, 2))
+    with pytest.raises(ModelError, match="a loop of subgraphs that are not there"):
+        writer.cost(tmp_path)
 
 
 def test_what_cannot_be_known_is_said(tmp_path):

@@ -111,13 +111,20 @@ def test_open_dimensions_count_as_one_and_are_told(cost):
     assert found.notes == ("open dimensions count as 1",)
 
 
-def test_a_loop_is_counted_once_and_told(cost):
+def test_a_loop_is_counted_as_often_as_it_may_run_and_told(cost):
     graph = GraphWriter()
     nodes = [helper.make_node("MatMul", ["v", "w"], ["v2"])]
     stored = [helper.make_tensor("w", TensorProto.FLOAT, [4, 4], np.ones(16, np.float32))]
-    found = cost(graph.model(loop(graph, nodes, stored)))
-    assert (found.macs, found.parameters) == (16, 16)
+    model = graph.model(loop(graph, nodes, stored))
+    found = cost(model)
+    assert (found.macs, found.parameters) == (3 * 16, 16)
     assert [layer.kind for layer in found.layers] == ["Loop", "MatMul", "Identity"]
+    assert found.layers[1].read_bytes == 3 * 4 * (4 + 16)
+    assert found.notes == ("Loop: its operators are counted for 3 runs, the most that it may have",)
+    limit = next(one for one in model.graph.initializer if one.data_type == TensorProto.INT64)
+    limit.raw_data = np.int64(2**63 - 1).tobytes()  # as exporters write "no limit"
+    found = cost(model)
+    assert found.macs == 16
     assert found.notes[0].startswith("Loop: how often it runs")
 
 
