@@ -277,6 +277,9 @@ def test_a_profile_in_doubt_is_told(saved, told):
     code, _, shown = told(saved("a"), saved("b", measured(findings=(DOUBT,))))
     assert code == 0
     assert "b.json" in shown and "is in doubt: it drifts by 12 %" in shown
+    code, shown, _ = told("a.json", "b.json", "--markdown", "-")
+    assert "do not rely on it: a profile is in doubt" in shown
+    assert "do not rely" not in told("a.json", "a.json")[1]
 
 
 @pytest.mark.parametrize("processes", [0, 1, 2])

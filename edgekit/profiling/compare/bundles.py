@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -137,10 +136,9 @@ def _measure(
     frames = _frames(a)
     openers = opener(a, frames), opener(b, frames if _takes_frames_of(a, b) else _frames(b))
     with waiting_clock() as waited:
-        # With more threads than CPUs, an engine's threads wait for one another: that is its own.
-        threads = max(side.threads for side in sides)
-        is_others = waited is not None and threads <= len(os.sched_getaffinity(0))
-        clocks = Clocks(waited=waited if is_others else None)
+        # With more threads, others work on while this one waits: it is no time that was lost.
+        is_lost = all(side.threads == 1 for side in sides)
+        clocks = Clocks(waited=waited if is_lost else None)
         random = np.random.default_rng(seed)
         return measure_in_turns(*openers, duration_s, random, on_progress, clocks)
 

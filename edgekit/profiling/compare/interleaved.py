@@ -66,7 +66,8 @@ def measure_in_turns(
     Args:
         open_a: opens the first.
         open_b: opens the second.
-        duration_s: of all rounds together, about; slow ones take their three rounds all the same.
+        duration_s: of all rounds together, about; slow ones take their three rounds all the same,
+            and a busy machine up to twice as long.
         random: draws who is opened first and who begins.
         on_progress: called with (phase, done, total).
         clocks: to measure by.
@@ -77,13 +78,13 @@ def measure_in_turns(
         with ExitStack() as stack:
             runs = _open(stack, (open_a, open_b), random)
             if number == 0:  # longer: libraries are loaded, clocks rise
-                paces_s = [_warm_up(run, 6 * _BLOCK_S, clocks) for run in runs]
-                plan = _plan(paces_s, duration_s / OPENINGS)
-                if min(paces_s) < _LEAST_WAITED_RUN_S:
+                paces = [_Pace.of(_turn(run, 6 * _BLOCK_S, clocks)) for run in runs]
+                plan = _plan(paces, duration_s / OPENINGS)
+                if min(pace.own_s for pace in paces) < _LEAST_WAITED_RUN_S:
                     clocks = clocks._replace(waited=None)
             else:
                 for run in runs:
-                    _warm_up(run, plan.block_s, clocks)
+                    _turn(run, plan.block_s, clocks)
             rounds = []
             for done in range(plan.rounds):
                 on_progress(
@@ -105,9 +106,20 @@ def _open(stack: ExitStack, openers: Sequence[Opener], random: np.random.Generat
     return [runs[0], runs[1]]
 
 
-def _warm_up(run: Run, least_s: float, clocks: Clocks) -> float:
-    """Return the mean wall time of the warm-up's runs, seconds."""
-    return float(np.mean(take_turn(run, _LEAST_RUNS, least_s, clocks.wall, clocks.cpu).times_s))
+def _turn(run: Run, block_s: float, clocks: Clocks) -> Turn:
+    return take_turn(run, _LEAST_RUNS, block_s, *clocks)
+
+
+class _Pace(NamedTuple):
+    """How long a run takes without what it waits for a CPU, and with it, seconds; means."""
+
+    own_s: float
+    wall_s: float
+
+    @classmethod
+    def of(cls, turn: Turn) -> _Pace:
+        runs, own_s = len(turn.times_s), sum(turn.times_s)
+        return cls(own_s / runs, (own_s + (turn.waited_s or 0.0)) / runs)
 
 
 class _Plan(NamedTuple):
@@ -117,9 +129,13 @@ class _Plan(NamedTuple):
     block_s: float
 
 
-def _plan(paces_s: Sequence[float], opening_s: float) -> _Plan:
-    """Return many short turns; few where there is little time, but three rounds always."""
+def _plan(paces: Sequence[_Pace], opening_s: float) -> _Plan:
+    """Return many short turns; few where there is little time, but three rounds always.
+
+    On a busy machine they may take up to twice the time, so that less of it is lost.
+    """
     block_s = min(_BLOCK_S, opening_s / (2 * _LEAST_ROUNDS))
+    paces_s = [max(pace.own_s, pace.wall_s / 2) for pace in paces]
     round_s = sum(max(block_s, _LEAST_RUNS * pace_s) + 2 * pace_s for pace_s in paces_s)
     rounds = int(np.clip(round(opening_s / round_s), _LEAST_ROUNDS, _MOST_ROUNDS))
     return _Plan(rounds, block_s)
@@ -128,7 +144,7 @@ def _plan(paces_s: Sequence[float], opening_s: float) -> _Plan:
 def _round(runs: Sequence[Run], b_begins: bool, block_s: float, clocks: Clocks) -> Round:
     turns: dict[int, Turn] = {}
     for index in (1, 0) if b_begins else (0, 1):
-        turns[index] = take_turn(runs[index], _LEAST_RUNS, block_s, *clocks)
+        turns[index] = _turn(runs[index], block_s, clocks)
     return Round(turns[0], turns[1])
 
 

@@ -48,9 +48,11 @@ def comparison_report(
 def _colour(result: Comparisons) -> Verdict:
     if result.fails:
         return "fail"
-    if any(gate.outcome == "cannot tell" for one in result.comparisons for gate in one.gates):
+    is_trusted = all(one.is_trusted for one in result.comparisons)
+    gates = [gate for one in result.comparisons for gate in one.gates]
+    if not is_trusted or any(gate.outcome == "cannot tell" for gate in gates):
         return "warn"
-    return "pass" if any(one.gates for one in result.comparisons) else "info"
+    return "pass" if gates else "info"
 
 
 def _fact(figure: Figure) -> Fact:

@@ -106,6 +106,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         waited: share of the runs' time, 0..1, that they waited for a CPU which others had; it is
             taken off all latencies. None where it is not known, and not taken off.
         gates: what came of each.
+        is_trusted: whether neither is of a saved profile that is in doubt.
     """
 
     scenario: str
@@ -114,6 +115,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     figures: tuple[Figure, ...]
     waited: float | None = None
     gates: tuple[GateOutcome, ...] = ()
+    is_trusted: bool = True
 
     def figure(self, name: str) -> Figure | None:
         """Return the figure `name`, or None where there is none."""

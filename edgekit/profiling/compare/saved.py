@@ -180,6 +180,7 @@ def _comparison(a: Profile, b: Profile, one: LatencyProfile, other: LatencyProfi
         a=_side(a, one),
         b=_side(b, other),
         figures=tuple(_figures(one, other)),
+        is_trusted=one.is_trusted and other.is_trusted,
     )
 
 

@@ -41,7 +41,8 @@ def percent(ratio: float) -> str:
 
 def verdict(comparison: Comparison) -> str:
     """Return the verdict, which is that on p50, as one sentence."""
-    return sentence(comparison.figures[0])
+    doubt = "" if comparison.is_trusted else "; do not rely on it: a profile is in doubt (notes)"
+    return sentence(comparison.figures[0]) + doubt
 
 
 def configuration(side: Side) -> str:
