@@ -342,6 +342,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         bundle: its path.
         bundle_sha256: of its model's file.
         frames: what was measured on: ``golden`` or the source, without a password.
+        input: what a frame is for the bundle, as `input_of` says it; "" is not known.
         environment: the machine and its library versions.
         conditions: what changes from minute to minute, before the first measurement.
         cost: by the model's graph; None where it cannot be read.
@@ -356,3 +357,4 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     cost: Cost | None = None
     left_out: dict[str, str] = {}
     conditions: dict[str, str] = {}
+    input: str = ""

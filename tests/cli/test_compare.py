@@ -54,6 +54,7 @@ def saved(tmp_path, monkeypatch):
             bundle=f"{name}.edgekit",
             bundle_sha256="0" * 64,
             frames="golden",
+            input="a 16x16 picture (stretch)",
             environment={"cpu": "Virtual 3000", "edgekit": "0.1.0"},
             profiles=profiles or (measured(),),
         )
@@ -247,6 +248,7 @@ def test_configurations_are_matched_and_the_rest_is_named(saved, told, tmp_path)
     "changes, expected",
     [
         ({"frames": "a.mp4"}, "frames: 'golden' in the one, 'a.mp4' in the other"),
+        ({"input": "1x40x3"}, "input: a 16x16 picture (stretch) in the one, 1x40x3 in the other"),
         ({"environment": {"cpu": "Other"}}, "cpu: Virtual 3000 in the one, Other in the other"),
         ({"environment": {}}, "cpu: Virtual 3000 in the one, nothing in the other"),
         (

@@ -30,6 +30,7 @@ from edgekit.profiling.compare.interleaved import (
 from edgekit.profiling.compare.results import Comparison, Comparisons, Figure, Gate, Side
 from edgekit.profiling.environment import environment
 from edgekit.profiling.frames import golden_frames
+from edgekit.profiling.inputs import input_of
 from edgekit.profiling.turns import waiting_clock
 from edgekit.runtime.model import Frame, Model, open_model
 
@@ -206,24 +207,13 @@ def _differences(a: Manifest, b: Manifest) -> Iterator[str]:
     """
     if a.task != b.task:
         yield f"the task is {a.task} in the one, {b.task} in the other"
-    if _input(a) != _input(b):
-        yield f"the input is {_input(a)} in the one, {_input(b)} in the other"
-
-
-def _input(manifest: Manifest) -> str:
-    """Say what a frame is for the bundle: a picture's size, or the shapes of arrays."""
-    preprocess = manifest.preprocess
-    if preprocess.size is not None:
-        height, width = preprocess.size
-        overlap = "" if preprocess.overlap is None else f" overlap {preprocess.overlap}"
-        return f"a {height}x{width} picture ({preprocess.resize}{overlap})"
-    shapes = " and ".join("x".join(map(str, spec.shape)) for spec in manifest.data_inputs)
-    return f"{shapes}, step by step" if manifest.streaming else shapes
+    if input_of(a) != input_of(b):
+        yield f"the input is {input_of(a)} in the one, {input_of(b)} in the other"
 
 
 def _takes_frames_of(a: Configuration, b: Configuration) -> bool:
     """Whether `b` takes the golden samples of `a`: pictures fit any model of pictures."""
     one, other = a.bundle.manifest, b.bundle.manifest
     if one.golden.frames:
-        return _input(one) == _input(other)
+        return input_of(one) == input_of(other)
     return [s.shape for s in one.data_inputs] == [s.shape for s in other.data_inputs]

@@ -137,6 +137,8 @@ def compare_profiles(
 def _differences(a: Profile, b: Profile) -> Iterator[str]:
     if a.frames != b.frames:
         yield f"frames: {a.frames!r} in the one, {b.frames!r} in the other"
+    if a.input and b.input and a.input != b.input:
+        yield f"input: {a.input} in the one, {b.input} in the other"
     for name in sorted(a.environment.keys() | b.environment.keys()):
         one, other = a.environment.get(name, "nothing"), b.environment.get(name, "nothing")
         if one != other and name not in _HARMLESS:
