@@ -99,6 +99,7 @@ def _sentence(message: str) -> str:
 
 
 def _ended(text: str) -> str:
+    text = text.replace("`", "")  # marks of Markdown, which a page does not know
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 

@@ -50,7 +50,7 @@ TWO_MODES = Finding(
     code="two-modes",
     is_doubt=True,
     message="the latency has two modes, at 5.1 ms (62 %) and 6.9 ms (38 %), so that no single "
-    "figure describes it: pin the process to cores of one kind (taskset)",
+    "figure describes it: pin the process to cores of one kind (`taskset`)",
     evidence={"low_ms": 5.1, "high_ms": 6.9},
 )
 HEAVY_TAIL = Finding(

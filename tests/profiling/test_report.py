@@ -60,6 +60,7 @@ def test_a_doubtful_figure_is_not_to_be_quoted_and_the_reason_says_what_to_do(na
     (reason,) = report.reasons
     assert words in reason
     assert reason[0].isupper()
+    assert "`" not in reason
     assert reason.endswith(".")
     page = render(report)
     assert page.index("Do not quote") < page.index('class="reasons') < page.index('class="facts"')
