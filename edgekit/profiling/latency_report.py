@@ -40,7 +40,15 @@ def latency_sections(measured: LatencyProfile, name: str) -> list[Section]:
         sections += _age(measured)
     if measured.stages_ms:
         stages = [(stage, times.mean) for stage, times in measured.stages_ms.items()]
-        sections.append(Bars(title="Where the time goes (mean)", stages=stages, unit="ms"))
+        waits = "Capture holds the wait for the next frame of a live source."
+        sections.append(
+            Bars(
+                title="Where the time goes (mean)",
+                stages=stages,
+                unit="ms",
+                note=waits if "capture" in measured.stages_ms else "",
+            )
+        )
     if len(measured.blocks) > 1:
         sections.append(_blocks(measured))
     return sections

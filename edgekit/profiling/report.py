@@ -111,6 +111,8 @@ def _unbroken(text: str) -> str:
 def _subtitle(profile: Profile) -> str:
     scenarios = sorted({scenario_name(p) for p in profile.profiles})
     frames = "golden frames" if profile.frames == "golden" else f"frames of {profile.frames}"
+    if all(p.scenario == "cold-start" for p in profile.profiles):
+        return "cold-start: from the start of a process to its first result"
     return f"{', '.join(scenarios)}; {frames}; one frame: preprocess + infer + postprocess"
 
 
@@ -134,10 +136,12 @@ def _facts(best: LatencyProfile) -> tuple[Fact, ...]:
     ]
     if best.age_ms is not None:
         facts.insert(0, Fact("age at the result", best.age_ms.p50, "ms", "p50"))
-    facts += [
-        Fact("throughput", number(best.throughput_fps, 3), "frames/s"),
-        Fact("CPU time", best.cpu_ms, "ms", "a frame, all threads"),
-    ]
+    is_cold = best.scenario == "cold-start"
+    if not is_cold:
+        facts += [
+            Fact("throughput", number(best.throughput_fps, 3), "frames/s"),
+            Fact("CPU time", best.cpu_ms, "ms", "a frame, all threads"),
+        ]
     if best.memory is not None:
         hint = "most that a fresh process held"
         facts.append(Fact("peak memory", best.memory.peak_rss_mb, "MB", hint))
@@ -146,7 +150,7 @@ def _facts(best: LatencyProfile) -> tuple[Fact, ...]:
     if best.energy is not None:
         joules = best.energy.joules_per_inference
         facts.append(Fact("energy", 1000 * joules, "mJ", "an inference, whole rail"))
-    if best.cold_start is not None:
+    if best.cold_start is not None and not is_cold:
         hint = "from nothing to a result"
         facts.append(Fact("cold start", best.cold_start.total_ms, "ms", hint))
     return tuple(facts)

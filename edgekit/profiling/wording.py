@@ -51,13 +51,13 @@ def quotable(profile: Profile, measured: LatencyProfile) -> str:
 
 def headline(measured: LatencyProfile) -> str:
     """Return the scenario's figures: ``p50 5.12 ms (95 %: 5.10 to 5.15), p90 …``."""
-    times, cold, age = measured.latency_ms, measured.cold_start, measured.age_ms
-    if measured.scenario == "cold-start" and cold is not None:
-        return f"from nothing to the first result {ms(cold.total_ms, cold.total_interval_ms)}"
+    times, age = measured.latency_ms, measured.age_ms
     names = ("p50", *_TAILS.get(measured.scenario, ()))
     figures = ", ".join(
         f"{name} {ms(getattr(times, name), measured.intervals_ms.get(name))}" for name in names
     )
+    if measured.scenario == "cold-start":
+        return f"from nothing to the first result {figures}"
     if measured.scenario == "offline":
         return f"{measured.throughput_fps:,.4g} frames/s, {figures} a frame in a batch"
     if age is not None:

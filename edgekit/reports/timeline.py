@@ -14,7 +14,8 @@ from edgekit.reports.plots import core_range, is_long_tailed, outside_notes
 from edgekit.reports.svg import HEIGHT, LABEL_ROW_PX, Drawing, Svg, percent, place_marks
 
 _SMALL_PX, _BETWEEN_PX, _LEGEND_PX = 84, 34, 18
-_MOST_DOTS, _MOST_EXTREMES, _MOST_POINTS, _MEDIANS = 1500, 100, 400, 120
+_MOST_DOTS, _MOST_EXTREMES, _MOST_POINTS = 1500, 100, 400
+_MEDIANS, _LEAST_AROUND = 120, 8
 _CLASSES = ("", " beside", " behind")
 
 Line = tuple[str, NDArray[np.float64], NDArray[np.float64]]
@@ -158,7 +159,8 @@ def _dot_path(x: NDArray[np.float64], y: NDArray[np.float64], across: Axis, up: 
 def _medians(
     x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    edges = np.linspace(0, y.size, min(y.size, _MEDIANS) + 1).astype(int)
+    count = min(max(1, y.size // _LEAST_AROUND), _MEDIANS)
+    edges = np.linspace(0, y.size, count + 1).astype(int)
     pairs = list(pairwise(edges.tolist()))
     middles = ([float(np.median(part[a:b])) for a, b in pairs] for part in (x, y))
     across, up = (np.array(values, np.float64) for values in middles)

@@ -232,7 +232,7 @@ def test_a_figure_has_the_digits_that_its_interval_deserves(value, interval, tex
         ({"scenario": "multi-stream", "streams": 8}, "p50 5.11 ms (95 %: 5.10 to 5.13), p99"),
         ({"scenario": "offline"}, "193.9 frames/s, p50"),
         ({"scenario": "paced", "rate_hz": 30.0}, "p50 5.11 ms (95 %: 5.10 to 5.13), p99"),
-        ({"scenario": "cold-start"}, "from nothing to the first result 291 ms"),
+        ({"scenario": "cold-start"}, "from nothing to the first result p50 5.11 ms (95 %"),
     ],
 )
 def test_each_scenario_quotes_its_own_figure(changes, start):
@@ -240,6 +240,13 @@ def test_each_scenario_quotes_its_own_figure(changes, start):
     sentence = quotable(profile, profile.profiles[0])
     assert sentence.startswith(start)
     assert changes["scenario"] in sentence
+
+
+def test_a_cold_start_has_one_figure_and_not_that_of_the_details_too():
+    report = profile_report(made.of(made.measured(scenario="cold-start")))
+    assert "from the start of a process to its first result" in report.subtitle
+    assert "Cold start" not in titles(report)
+    assert not {fact.label for fact in report.facts} & {"cold start", "throughput", "CPU time"}
 
 
 def test_the_command_measures_this_configuration_again():
