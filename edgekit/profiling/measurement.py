@@ -147,11 +147,9 @@ class Measurement:
         latency_ms, latencies_ms = recording.latency_summary(), recording.latencies_ms
         starts_s = recording.starts_s
         ages_ms = recording.ages_ms
-        wall_s = recording.wall_s or float(starts_s[-1]) + latencies_ms[-1] / 1000
         a_run = settings.streams if name == "multi-stream" else 1
-        # Between the runs the profile itself works; one after the other they would take this.
-        busy_s = recording.mean_ms / 1000 * recording.count
-        overlaps = name in ("offline", "camera", "paced")
+        # Between runs that come one after the other the profile itself works: that is left out.
+        wall_s = recording.wall_s or recording.mean_ms / 1000 * recording.count
         rate_hz = settings.rate_hz if name == "paced" else None
         observed = Observed(
             latencies_ms=latencies_ms,
@@ -176,7 +174,7 @@ class Measurement:
                 for percent in _PERCENTILES
             },
             cpu_ms=recording.cpu_mean_ms / a_run,
-            throughput_fps=a_run * recording.count / (wall_s if overlaps else busy_s),
+            throughput_fps=a_run * recording.count / wall_s,
             stages_ms=recording.stage_summaries(),
             peak_rss_mb=peak_rss_mb(),
             runs=recording.count,

@@ -40,7 +40,7 @@ class Recording:
         stages: names of the stages.
         count: runs so far.
         drops: frames that were not run, by reason.
-        wall_s: of the measurement, where runs overlap; None: they came one after the other.
+        wall_s: of the measurement, where runs overlap or wait; None: they came one after the other.
         others_ms: stages that are not of each run, such as sinks.
     """
 

@@ -130,6 +130,13 @@ def test_cold_starts(profiled):
     assert {"start", "import", "open", "first"} == set(only["stages_ms"])
 
 
+@pytest.mark.parametrize("scenario", ["multi-stream", "offline", "paced"])
+def test_each_scenario_is_written(profiled, scenario):
+    code, written = profiled("--scenario", scenario, "--runs", 12, "--rate", 400)
+    assert code == 0
+    assert written["profiles"][0]["throughput_fps"] <= (400 if scenario == "paced" else 1e9)
+
+
 def test_every_engine_that_can_run(profiled):
     code, written = profiled("--backend", "all", "--runs", 10)
     assert code == 0

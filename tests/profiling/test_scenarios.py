@@ -86,6 +86,12 @@ def test_paced_drops_and_counts_what_comes_while_the_model_is_busy():
     assert recording.ages_ms.tolist() == [70, 18, 8]
 
 
+@pytest.mark.parametrize(("extra_ms", "wall_s"), [([], 0.08), ([0, 0, 0, 22], 0.09)])
+def test_paced_makes_no_more_frames_a_second_than_come(extra_ms, wall_s):
+    recording = measured("paced", Timed(extra_ms), Until(4, None), rate_hz=50)
+    assert recording.wall_s == pytest.approx(wall_s)
+
+
 @pytest.mark.parametrize("scenario", ["multi-stream", "offline", "paced"])
 def test_each_scenario_measures_a_bundle(classifier_bundle, scenario):
     found = edgekit.profile(classifier_bundle, scenario=scenario, runs=30, rate_hz=500)

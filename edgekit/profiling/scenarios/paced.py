@@ -34,3 +34,5 @@ def measure(work: Work, recording: Recording) -> None:
         spent_ns = work.cpu_ns() - cpu_ns
         work.record(recording, times_ns, spent_ns, age_ns=times_ns[-1] - due_ns)
         number += 1
+    # The last frame has its period too, or few of them would make more than the rate.
+    recording.wall_s = max(work.clock_ns() - began_ns, number * period_ns) / 1e9
