@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -12,7 +12,9 @@ from edgekit.bundle import Bundle, read_bundle
 from edgekit.cli._output import Json, check_written, note, print_json, print_table, progress
 from edgekit.errors import CheckFailed, InputError, UsageError
 from edgekit.profiling.remote import wire
-from edgekit.profiling.results import LatencyProfile, Profile
+
+if TYPE_CHECKING:
+    from edgekit.profiling.results import LatencyProfile, Profile
 
 _SAMPLES = ("samples_ms", "starts_s", "stage_samples_ms")
 _MOST_OPERATORS = 10
@@ -282,6 +284,8 @@ def _earlier(json: str | None) -> dict[str, Profile]:
     """Return what an earlier run left in the file `json`, by the hash of the model."""
     if json in (None, "-"):
         raise UsageError("`resume` needs `--json FILE`, where the earlier run left its figures")
+    from edgekit.profiling.results import Profile
+
     file = Path(str(json))
     if not file.exists():
         return {}

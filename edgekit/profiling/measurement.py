@@ -19,7 +19,6 @@ from edgekit.profiling.recording import Recording, Until, summary_of
 from edgekit.profiling.results import (
     Block,
     Cost,
-    Energy,
     Finding,
     LatencyProfile,
     Moment,
@@ -74,33 +73,37 @@ class Measurement:
     def _here(self, model: Model) -> LatencyProfile:
         settings = self._settings
         name = f"{model.backend_name}, {model.backend.threads} threads"
-        if self._is_cold:
-            warm = WarmUp(runs=0, steady=True, seconds=0.0, latest_ms=np.empty(0))
-            until = Until(settings.runs or _COLD_STARTS, settings.duration_s)
-        else:
-            self._on_progress(f"{name}: warming up", 0, 0)
-            frames = golden_frames(model)
-            warm = warm_up(lambda: model(next(frames)))
-            until = self._until(model)
-        recording = Recording(self._scenario.STAGES)
-        work = self._work(model, until)
-        work.on_run = lambda count: self._on_progress(name, count, until.runs or 0)
-        meter = PressureMeter()
+        recording, meter = Recording(self._scenario.STAGES), PressureMeter()
         with Recorder() as recorder:
             recorder.rest()
-            model(next(work.frames))
+            if self._is_cold:
+                warm = WarmUp(runs=0, steady=True, seconds=0.0, latest_ms=np.empty(0))
+                until = Until(settings.runs or _COLD_STARTS, settings.duration_s)
+            else:
+                self._on_progress(f"{name}: warming up", 0, 0)
+                frames = golden_frames(model)
+                warm = warm_up(lambda: model(next(frames)))
+                until = self._until(model, warm)
+            work = self._work(model, until)
+            work.on_run = lambda count: self._on_progress(name, count, until.runs or 0)
             meter.start()
             self._scenario.measure(work, recording)
             pressure, end_s = meter.stop(), time.perf_counter()
         since_s = recording.first_start_ns / 1e9
         a_run = settings.streams if settings.scenario == "multi-stream" else 1
-        return self._figures(
-            model,
-            recording,
-            warm,
-            pressure,
-            recorder.moments(since_s),
-            recorder.energy(since_s, end_s, a_run * recording.count),
+        measured = self._figures(model, recording, warm, pressure, recorder.moments(since_s))
+        unread = [
+            Finding(
+                code="telemetry-unread",
+                is_doubt=False,
+                message=f"{reader} tells nothing of power, heat or clocks here: {reason}",
+            )
+            for reader, reason in recorder.refusals.items()
+        ]
+        return msgspec.structs.replace(
+            measured,
+            energy=recorder.energy(since_s, end_s, a_run * recording.count),
+            findings=(*measured.findings, *unread),
         )
 
     def _work(self, model: Model, until: Until) -> Work:
@@ -115,7 +118,7 @@ class Measurement:
             streams=settings.streams,
         )
 
-    def _until(self, model: Model) -> Until:
+    def _until(self, model: Model, warm: WarmUp) -> Until:
         """Return when to stop: what was asked for, or what a pilot says.
 
         The length is fixed before the measurement begins, by runs that do not count: to look at
@@ -127,10 +130,15 @@ class Measurement:
             return Until(settings.runs, None)
         if settings.duration_s is not None or settings.source is not None:
             return Until(None, settings.duration_s or _SOURCE_S)
-        pilot = Recording(self._scenario.STAGES)
-        self._scenario.measure(self._work(model, Until(None, _PILOT_S)), pilot)
-        period_s = pilot.starts_s[-1] / max(1, pilot.count - 1) or pilot.mean_ms / 1000
-        needed = runs_needed(pilot.latencies_ms, self._scenario.PERCENTILE, settings.within)
+        if settings.scenario == "single-stream":
+            pilot_ms = warm.latest_ms
+            period_s = float(pilot_ms.mean()) / 1000
+        else:
+            pilot = Recording(self._scenario.STAGES)
+            self._scenario.measure(self._work(model, Until(None, _PILOT_S)), pilot)
+            pilot_ms = pilot.latencies_ms
+            period_s = float(np.ptp(pilot.starts_s)) / (pilot.count - 1) or pilot.mean_ms / 1000
+        needed = runs_needed(pilot_ms, self._scenario.PERCENTILE, settings.within)
         seconds = min(max(needed * period_s, _LEAST_S), _MOST_S)
         return Until(max(10, math.ceil(seconds / period_s)), None)
 
@@ -141,7 +149,6 @@ class Measurement:
         warm: WarmUp,
         pressure: Pressure,
         moments: tuple[Moment, ...],
-        joules: Energy | None,
     ) -> LatencyProfile:
         settings, name = self._settings, self._settings.scenario
         latency_ms, latencies_ms = recording.latency_summary(), recording.latencies_ms
@@ -161,6 +168,8 @@ class Measurement:
             threads=model.backend.threads,
             rate_hz=rate_hz,
             percentile=self._scenario.PERCENTILE,
+            runs=recording.count,
+            dropped=sum(recording.drops.values()),
         )
         return LatencyProfile(
             scenario=name,
@@ -180,7 +189,7 @@ class Measurement:
             runs=recording.count,
             warm_up_runs=warm.runs,
             steady=warm.steady,
-            findings=(*examine(observed), *_missed(recording, settings)),
+            findings=examine(observed),
             blocks=(
                 Block(latency_ms=latency_ms, runs=recording.count, cpu_ms=recording.cpu_mean_ms),
             ),
@@ -189,7 +198,6 @@ class Measurement:
             age_ms=summary_of(ages_ms) if ages_ms.size else None,
             drops=recording.drops,
             pressure=pressure,
-            energy=joules,
             telemetry=moments,
             samples_ms=tuple(latencies_ms.tolist()),
             starts_s=tuple(starts_s.tolist()),
@@ -220,38 +228,26 @@ class Measurement:
 
     def _detailed(self, model: Model, measured: LatencyProfile) -> LatencyProfile:
         """Add what takes further measurements."""
-        from edgekit.profiling.fresh import cold_start, memory
+        from edgekit.profiling.fresh import cold_start
+        from edgekit.profiling.fresh import memory as memory_of
         from edgekit.profiling.operators import operators_of
         from edgekit.profiling.roofline import measure_roofline
 
         name, threads = model.backend_name, model.backend.threads
         self._on_progress(f"{name}: roofline", 0, 0)
-        roofline = measure_roofline(name, model.bundle.manifest.precision, threads)
+        roofline = measure_roofline(
+            name, model.bundle.manifest.precision, threads, self._on_progress
+        )
         self._on_progress(f"{name}: operators", 0, 0)
         operators = operators_of(model, cost=self._cost, roofline=roofline)
         self._on_progress(f"{name}: memory and start of a fresh process", 0, 0)
+        memory = memory_of(model.bundle.path, name, threads)
+        if memory.arena_mb is None and self._cost is not None:
+            memory = msgspec.structs.replace(memory, arena_mb=self._cost.activations_bytes / 1e6)
         return msgspec.structs.replace(
             measured,
             roofline=roofline,
             operators=operators,
-            memory=memory(model.bundle.path, name, threads),
+            memory=memory,
             cold_start=cold_start(model.bundle.path, name, threads),
         )
-
-
-def _missed(recording: Recording, settings: Settings) -> list[Finding]:
-    """Tell of frames that came while the model was busy."""
-    missed = sum(recording.drops.values())
-    share = missed / (missed + recording.count)
-    if settings.scenario != "paced" or share < 0.01:
-        return []
-    return [
-        Finding(
-            code="rate-not-kept",
-            is_doubt=False,
-            message=f"{share:.1%} of the frames came while the model was busy and were dropped: "
-            f"it does not keep {settings.rate_hz:g} a second; lower the rate, or use a faster "
-            "model",
-            evidence={"dropped_share": share},
-        )
-    ]
