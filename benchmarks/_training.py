@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._subjects import ROOT
+from benchmarks._child import ask, child, python_with
 from benchmarks._twins import BATCH
 
 Array = NDArray[Any]
-_PEER_PYTHON = "EDGEKIT_TFMOT_PYTHON"
 _ROUTE = "benchmarks._training_route"
 _PART = 10  # steps that one process takes before the next has its turn
 
@@ -103,18 +98,18 @@ def train_in_turns(task: Task, routes: dict[str, str]) -> dict[str, Trained]:
         folder = Path(name)
         task.write(folder)
         running = {
-            route: stack.enter_context(_process(python, route, folder))
+            route: stack.enter_context(child(python, _ROUTE, route, str(folder)))
             for route, python in routes.items()
         }
         for process in running.values():
-            _ask(process, "")
+            ask(process)
         costs: dict[str, list[Any]] = {route: [] for route in routes}
         for first in range(0, task.steps, _PART):
             last = min(first + _PART, task.steps)
             names = [*routes]
             turn = first // _PART % len(names)
             for route in names[turn:] + names[:turn]:
-                costs[route].append(_ask(running[route], f"{first} {last}"))
+                costs[route].append(ask(running[route], f"{first} {last}"))
         stack.close()  # each writes its results and ends
         return {route: _result(folder, route, costs[route]) for route in routes}
 
@@ -131,7 +126,7 @@ def _result(folder: Path, route: str, costs: list[Any]) -> Trained:
 
 def try_layers(route: str, python: str, layers: Sequence[str]) -> dict[str, bytes | str]:
     """Return what a route makes of some of `LAYERS`: an int8 `.tflite`, or why it is refused."""
-    with _process(python, "--layers", Path(route)) as process:
+    with child(python, _ROUTE, "--layers", route) as process:
         answers, _ = process.communicate("\n".join(layers))
     lines = map(json.loads, answers.splitlines())
     return {
@@ -142,50 +137,10 @@ def try_layers(route: str, python: str, layers: Sequence[str]) -> dict[str, byte
 
 def peer_python() -> str | None:
     """Return the Python that has tfmot, or None; then it is said what to do."""
-    named = os.environ.get(_PEER_PYTHON)
-    if named:
-        return named
-    if find_spec("tensorflow_model_optimization") is not None:
-        return sys.executable
-    print(
-        "note: tfmot is left out, since tensorflow-model-optimization is not installed; it needs "
-        "absl-py below 2, so make an environment for it, `pip install tensorflow tf_keras "
-        f"tensorflow-model-optimization`, and name its Python in {_PEER_PYTHON}"
+    return python_with(
+        "tfmot",
+        "tensorflow_model_optimization",
+        "EDGEKIT_TFMOT_PYTHON",
+        "it needs absl-py below 2, so make an environment for it, `pip install tensorflow tf_keras "
+        "tensorflow-model-optimization`",
     )
-    return None
-
-
-@contextmanager
-def _process(python: str, route: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start a route, and await its end when its standard input ends."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
-        with subprocess.Popen(
-            [python, "-m", _ROUTE, route, str(folder)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            except BaseException:
-                process.kill()
-                log.seek(0)
-                sys.stderr.write(log.read()[-4000:])
-                raise
-        if process.returncode != 0:
-            log.seek(0)
-            raise RuntimeError(f"{route} failed:\n{log.read()[-4000:]}")
-
-
-def _ask(process: subprocess.Popen[str], line: str) -> Any:
-    """Send one line and return the answer; an empty line only waits until the process is ready."""
-    assert process.stdin is not None and process.stdout is not None
-    if line:
-        process.stdin.write(line + "\n")
-        process.stdin.flush()
-    answer = process.stdout.readline()
-    if not answer:
-        raise RuntimeError("a training ended too early; what it said is on standard error")
-    return json.loads(answer)

@@ -15,20 +15,19 @@ import json
 import os
 import sys
 import time
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks._child import answering
 from benchmarks._twins import BATCH, LAYERS, NETWORKS
 
 
 def main(route: str, folder: Path) -> None:
     """Train as told by the lines of standard input, and write the results to `folder`."""
-    with _answering() as answer:
+    with answering() as answer:
         if route == "--layers":
             _try_layers(folder.name, answer)
         else:
@@ -123,15 +122,6 @@ def _try_layers(name: str, answer: Any) -> None:
             answer({"layer": layer, "refused": f"{type(error).__name__}: {error}"[:300]})
         else:
             answer({"layer": layer, "content": base64.b64encode(content).decode()})
-
-
-@contextmanager
-def _answering() -> Iterator[Any]:
-    """Keep standard output for the answers: what libraries print goes to standard error."""
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
-        os.dup2(2, 1)
-        warnings.simplefilter("ignore")
-        yield lambda value: print(json.dumps(value), file=stream, flush=True)
 
 
 if __name__ == "__main__":
