@@ -12,7 +12,6 @@ import typer
 from edgekit.atomic import write_file
 from edgekit.cli._output import Json, check_written, note, print_json, print_table, progress
 from edgekit.errors import CheckFailed, UsageError, require
-from edgekit.profiling.compare import words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -172,6 +171,8 @@ def _line(a: Path, b: Path | None, given: Mapping[str, Any]) -> str:
 
 def _show(result: Comparisons, json: str | None, markdown: str | None) -> None:
     """Print tables for people; standard output may be taken by what machines read."""
+    from edgekit.profiling.compare import words
+
     taken = "-" if "-" in (json, markdown) else None
     for comparison in result.comparisons:
         print_table(words.verdict(comparison), words.COLUMNS, words.rows(comparison), taken)

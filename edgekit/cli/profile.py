@@ -9,15 +9,15 @@ import msgspec
 import typer
 
 from edgekit.bundle import Bundle, read_bundle
-from edgekit.cli._output import Json, check_written, note, print_json, print_table, progress
+from edgekit.cli._output import Json, check_written, note, print_json, progress
+from edgekit.cli._profiled import print_profile
 from edgekit.errors import CheckFailed, InputError, UsageError
 from edgekit.profiling.remote import wire
 
 if TYPE_CHECKING:
-    from edgekit.profiling.results import LatencyProfile, Profile
+    from edgekit.profiling.results import Profile
 
 _SAMPLES = ("samples_ms", "starts_s", "stage_samples_ms")
-_MOST_OPERATORS = 10
 
 
 def command(
@@ -164,83 +164,11 @@ def command(
         if source is None and manifest.preprocess.resize == "tile":
             note("note: measured on one tile; --source measures whole frames")
     for measured in done:
-        _print(measured, json)
+        print_profile(measured, json)
         _write_pages(measured, report, trace, markdown, samples)
     print_json(_to_json(done, len(bundles)), json)
     if strict:
         _check(done)
-
-
-def _print(measured: Profile, json: str | None) -> None:
-    columns = ("", "p50 ms", "95 %", "p90 ms", "p99 ms", "CPU ms", "per s", "peak MB", "runs")
-    rows = [_row(p) for p in measured.profiles]
-    scenario = measured.profiles[0].scenario
-    print_table(f"latency of {measured.bundle}, {scenario}", columns, rows, json)
-    for p in measured.profiles:
-        if p.age_ms is not None:
-            age = f"age at the result p50 {p.age_ms.p50:.3f}, p99 {p.age_ms.p99:.3f} ms"
-            dropped = sum(p.drops.values())
-            note(f"{_name(p)}: {age}; {dropped} frames dropped")
-        _print_details(measured, p, json)
-    for p in measured.profiles:
-        for finding in p.findings:
-            kind = "warning" if finding.is_doubt else "note"
-            note(f"{kind}: {_name(p)}: {finding.message}")
-    for name, reason in measured.left_out.items():
-        note(f"note: {name} is left out: {reason}")
-
-
-def _row(p: LatencyProfile) -> tuple[str, ...]:
-    times, interval = p.latency_ms, p.intervals_ms.get("p50")
-    return (
-        _name(p),
-        f"{times.p50:.3f}",
-        "" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}",
-        f"{times.p90:.3f}",
-        f"{times.p99:.3f}",
-        f"{p.cpu_ms:.3f}",
-        f"{p.throughput_fps:.0f}",
-        f"{(p.memory.peak_rss_mb if p.memory else p.peak_rss_mb):.0f}",
-        str(p.runs),
-    )
-
-
-def _name(p: LatencyProfile) -> str:
-    return f"{p.backend}, {p.precision}, {p.threads} thread{'s' if p.threads > 1 else ''}"
-
-
-def _print_details(measured: Profile, p: LatencyProfile, json: str | None) -> None:
-    if p.cold_start is not None:
-        cold = p.cold_start
-        note(
-            f"{_name(p)}: from nothing to the first result {cold.total_ms:.0f} ms: import "
-            f"{cold.import_ms:.0f}, open {cold.open_ms:.0f}, first inference {cold.first_ms:.1f}"
-        )
-    if p.energy is not None:
-        note(
-            f"{_name(p)}: {p.energy.joules_per_inference:.4f} J an inference, "
-            f"{p.energy.mean_power_w:.1f} W on {p.energy.rail}"
-        )
-    if p.operators is None:
-        return
-    if p.operators.operators:
-        slowest = sorted(p.operators.operators, key=lambda o: -o.ms)[:_MOST_OPERATORS]
-        rows = [
-            (
-                o.name,
-                f"{o.ms:.3f}",
-                f"{o.share:.1%}",
-                "x".join(map(str, o.shape or ())),
-                "" if o.gflops is None else f"{o.gflops:.1f}",
-                o.bound,
-            )
-            for o in slowest
-        ]
-        columns = ("", "ms", "share", "shape", "GFLOP/s", "bound by")
-        total = len(p.operators.operators)
-        print_table(f"slowest of {total} operators, {_name(p)}", columns, rows, json)
-    if p.operators.note:
-        note(f"note: {_name(p)}: {p.operators.note}")
 
 
 def _write_pages(

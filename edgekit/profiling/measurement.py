@@ -249,5 +249,5 @@ class Measurement:
             roofline=roofline,
             operators=operators,
             memory=memory,
-            cold_start=cold_start(model.bundle.path, name, threads),
+            cold_start=None if self._is_cold else cold_start(model.bundle.path, name, threads),
         )
