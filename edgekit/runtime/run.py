@@ -76,6 +76,7 @@ def run(
     on_event: OnEvent | None = None,
     on_result: Callable[[Result], None] | None = None,
     on_turn: Callable[[Inlets], None] | None = None,
+    stop: Stop | None = None,
 ) -> RunSummary:
     """Run `model` until all sources end, `max_frames` are done, or a signal; write to `sinks`.
 
@@ -94,6 +95,7 @@ def run(
         on_event: told what else happens.
         on_result: told each result, before the sinks get it.
         on_turn: called at least ten times a second while the sources can be looked at.
+        stop: says afterwards whether a signal ended it; ends it if it is set.
 
     Raises:
         DataError: the source gave no frame.
@@ -103,7 +105,7 @@ def run(
     """
     check_sinks(source, sinks)
     check_max_frames(max_frames)
-    stop = Stop()
+    stop = stop or Stop()
     account = _Account(on_event)
     inlets = open_inlets(source, options, model, stop=stop)
     if on_turn is not None:

@@ -78,6 +78,20 @@ def test_ended_run_is_0_and_leaves_readable_results(tmp_path, classifier_bundle,
     assert sorted(file.name for file in tmp_path.iterdir()) == ["j", "x.jsonl", "x.mp4"]
 
 
+def test_ended_profile_of_a_live_source_is_130_and_no_figure(tmp_path, classifier_bundle):
+    """Of `run` it is the usual end; a measurement that was cut would look like a whole one."""
+    lines, figures = tmp_path / "x.jsonl", tmp_path / "x.json"
+    arguments = ["profile", classifier_bundle, "--source", "test://64x48@30", "--duration", 600]
+    with started(*arguments, "--sink", lines, "--json", figures) as process:
+        enough = lambda: lines.exists() and lines.read_bytes().count(b"\n") >= 5  # noqa: E731
+        wait_for(enough, "five results")
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, output) == (130, ""), errors
+    assert "interrupted" in errors
+    assert not figures.exists()
+
+
 def test_killed_run_leaves_whole_lines(tmp_path, classifier_bundle):
     lines = tmp_path / "x.jsonl"
     with started("run", classifier_bundle, "--source", "test://64x48", "--sink", lines) as process:

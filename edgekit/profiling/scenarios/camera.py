@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgekit.errors import UsageError
 from edgekit.profiling.recording import Recording, Run
 from edgekit.profiling.scenarios import Work
+from edgekit.runtime.inlets import Stop
 from edgekit.runtime.run import run
 from edgekit.runtime.stream import Result
 
@@ -17,6 +18,7 @@ def measure(work: Work, recording: Recording) -> None:
 
     Raises:
         UsageError: there is no source.
+        KeyboardInterrupt: a signal came; what was measured by then is no measurement.
     """
     if work.source is None:
         raise UsageError("scenario camera needs `source`: frames to measure on, like test://")
@@ -28,6 +30,7 @@ def measure(work: Work, recording: Recording) -> None:
         recording.add(Run(work.clock_ns() - latency_ns, stages_ns, latency_ns, age_ns=age_ns))
         work.on_run(recording.count)
 
+    stop = Stop()
     summary = run(
         work.model,
         work.source,
@@ -35,7 +38,10 @@ def measure(work: Work, recording: Recording) -> None:
         max_frames=work.until.runs,
         live_s=work.until.seconds,
         on_result=record,
+        stop=stop,
     )
+    if stop.is_asked:
+        raise KeyboardInterrupt
     recording.wall_s = summary.wall_s
     recording.share_cpu(int(1e9 * summary.cpu_s))
     recording.drops = dict(summary.drops)
