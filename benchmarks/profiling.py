@@ -32,7 +32,9 @@ def measure(effort: Effort) -> list[Row]:
     cv2.setNumThreads(1)
     rounds = {"tiny": 2, "normal": 40, "full": 120}[effort]
     with TemporaryDirectory() as folder:
-        small = edgekit.convert(small_classifier("int8").path, Path(folder) / "small.edgekit")
+        small = edgekit.convert(
+            small_classifier("int8").path, Path(folder) / "small.edgekit", precision="int8"
+        )
         rows = _compare("4 classes, int8", small, rounds)
     large = network("mobilenet_v2_int8") if effort != "tiny" else None
     if large is not None:
