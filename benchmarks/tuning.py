@@ -1,16 +1,16 @@
 """What `edgekit tune` chooses, beside all that it could have chosen.
 
 Ours: the engine and the number of threads that `edgekit.profiling.tune.tune` chooses for
-MobileNetV2, ResNet-50 and a U-Net with random weights, fp32 and int8, LiteRT and ONNX bundles; it
-is asked several times, in turns with the rounds, and each answer is judged by all rounds: on a busy
-machine two threads may be worth it in one minute and not in the next.
+MobileNetV2, ResNet-50 and a U-Net with random weights, fp32 and int8, LiteRT and ONNX bundles. It
+is asked several times, and each answer is what counts until it is asked again: on a busy machine
+two threads may be worth it in one minute and not in the next.
 Peer: every other engine and number of threads of the same precision, opened together and measured
-by itself: all of them in each round, in an order drawn anew, in blocks half as long again as those
+by itself: all of them in each round, in an order drawn anew, in blocks three times as long as those
 of `tune`, each behind runs that do not count.
 
 It must show: what was chosen takes at most 1.05 times as long as any other, by the clock on the
-wall, median over the rounds. A row is the worst of the choices against the fastest of the others,
-which is the strictest reading: of equal ones chance makes one look faster. The row below it says
+wall, median over the rounds. A row is against the fastest of the others, which is the strictest
+reading: of equal ones chance makes one look faster. The row below it is the slowest, which says
 what choosing is worth.
 """
 
@@ -84,40 +84,25 @@ def _cache(folder: Path) -> Iterator[None]:
 
 def _rows(title: str, bundle: Bundle, again: int, rounds: int) -> list[Row]:
     random = np.random.default_rng(0)
-    chosen: set[Candidate] = set()
-    parts = []
+    chosen: list[Candidate] = []
+    ours, others = [], []
     for _ in range(again):
         tuning = tune(bundle)
-        chosen.add(tuning.best)
+        chosen.append(tuning.best)
         candidates = sorted(
             (m.candidate for m in tuning.measured), key=lambda c: (c.backend, c.threads)
         )
-        parts.append(_seconds(bundle, candidates, rounds, random))
-    seconds = np.concatenate(parts, axis=1)
-    medians = np.median(seconds, axis=1)
-    slowest = int(medians.argmax())
-    # Of the answers the worst, by its own worst ratio.
-    against = {
-        number: {
-            other: Spread.of(seconds[number] / seconds[other])
-            for other in range(len(candidates))
-            if other != number or len(candidates) == 1
-        }
-        for number, candidate in enumerate(candidates)
-        if candidate in chosen
-    }
-    judged = max(against, key=lambda number: max(one.median for one in against[number].values()))
-    best = max(against[judged], key=lambda other: against[judged][other].median)
+        others.append(_seconds(bundle, candidates, rounds, random))
+        ours.append(others[-1][candidates.index(tuning.best)])
+    seconds = np.concatenate(others, axis=1)
+    # Of one that is chosen each time nothing but 1 can come out.
+    rivals = [number for number, one in enumerate(candidates) if {one} != {*chosen}]
+    ratios = {number: np.concatenate(ours) / seconds[number] for number in rivals or [0]}
+    best, slowest = (pick(ratios, key=lambda one: np.median(ratios[one])) for pick in (max, min))
+    names = ", ".join(sorted({_name(one) for one in chosen}))
     return [
-        Row(
-            f"{title}: {_name(candidates[judged])} / {_name(candidates[best])}",
-            against[judged][best],
-            at_most=1.05,
-        ),
-        Row(
-            f"{title}: slowest, {_name(candidates[slowest])} / chosen",
-            Spread.of(seconds[slowest] / seconds[judged]),
-        ),
+        Row(f"{title}: {names} / {_name(candidates[best])}", Spread.of(ratios[best]), at_most=1.05),
+        Row(f"{title}: {_name(candidates[slowest])} / chosen", Spread.of(1 / ratios[slowest])),
     ]
 
 

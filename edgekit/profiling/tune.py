@@ -33,7 +33,7 @@ from edgekit.targets.processors import allowed_cpus
 OnProgress = Callable[[str, int, int], None]
 
 _LEAST_ROUNDS, _MOST_ROUNDS, _ENOUGH_S = 8, 48, 20.0
-_BLOCK_S, _LEAST_RUNS = 0.02, 4
+_BLOCK_S, _LEAST_RUNS = 0.02, 1
 _FAR_ROUNDS, _FAR = 4, 1.5  # behind by so much in all of the first rounds: not measured again
 _CHANCE = 0.01  # of dropping one that is as fast, at one look
 # Candidates this close are equal for all purposes; fewer threads leave more for everything else.
