@@ -19,18 +19,23 @@ def print_profile(measured: Profile, json: str | None) -> None:
         measured: of one bundle.
         json: where JSON goes; the tables leave standard output to it.
     """
-    from edgekit.profiling.wording import configuration, findings_lines
+    from edgekit.profiling.wording import configuration, findings_lines, scenario_name
 
     columns = ("", "p50 ms", "95 %", "p90 ms", "p99 ms", "CPU ms", "per s", "peak MB", "runs")
-    rows = [(configuration(p), *_figures(p)) for p in measured.profiles]
-    scenario = measured.profiles[0].scenario
-    print_table(f"latency of {measured.bundle}, {scenario}", columns, rows, json)
-    for p in measured.profiles:
+    scenarios = list(dict.fromkeys(scenario_name(p) for p in measured.profiles))
+    # Of several scenarios, which only --resume can bring together, the table tells which is whose.
+    several = len(scenarios) > 1
+    names = [
+        f"{configuration(p)}, {scenario_name(p)}" if several else configuration(p)
+        for p in measured.profiles
+    ]
+    rows = [(name, *_figures(p)) for name, p in zip(names, measured.profiles, strict=True)]
+    print_table(f"latency of {measured.bundle}, {'; '.join(scenarios)}", columns, rows, json)
+    for name, p in zip(names, measured.profiles, strict=True):
         if p.age_ms is not None:
             age = f"age at the result p50 {p.age_ms.p50:.3f}, p99 {p.age_ms.p99:.3f} ms"
-            dropped = sum(p.drops.values())
-            note(f"{configuration(p)}: {age}; {dropped} frames dropped")
-        _print_details(configuration(p), p, json)
+            note(f"{name}: {age}; {sum(p.drops.values())} frames dropped")
+        _print_details(name, p, json)
     for line in findings_lines(measured):
         note(line)
     for name, reason in measured.left_out.items():

@@ -106,12 +106,20 @@ def command(
                 raise UsageError(f"`{name}` takes one bundle; got {len(bundles)}")
     earlier = _earlier(json) if resume else {}
     opened = [read_bundle(bundle) for bundle in bundles]
+    digests = [bundle.manifest.files[bundle.manifest.model] for bundle in opened]
+    for digest, measured in earlier.items():
+        if digest not in digests:
+            raise UsageError(
+                f"cannot resume from {json}: it holds figures of another model, those of "
+                f"{measured.bundle}, which would be lost; name that bundle too, or another file"
+            )
     done: list[Profile] = []
 
     def keep(latest: Profile) -> None:
         # After each configuration, so that a sweep that is stopped can be resumed.
         if json not in (None, "-"):
-            print_json(_to_json([*done, latest], len(bundles)), json)
+            waiting = [earlier[one] for one in digests[len(done) + 1 :] if one in earlier]
+            print_json(_to_json([*done, latest, *waiting], len(bundles)), json)
 
     def measure(bundle: Bundle, on_progress: wire.OnProgress) -> Profile:
         if on is not None:
@@ -132,7 +140,9 @@ def command(
                 details=details,
             )
             command = remote_command
-            return profile_on(on, bundle, words, remote_command=command, on_progress=on_progress)
+            found = profile_on(on, bundle, words, remote_command=command, on_progress=on_progress)
+            keep(found)
+            return found
         import cv2
 
         from edgekit.profiling.latency import profile
@@ -178,6 +188,12 @@ def _write_pages(
     markdown: Path | None,
     samples: Path | None,
 ) -> None:
+    kept_no_runs = [configuration(p) for p in measured.profiles if not p.samples_ms]
+    if kept_no_runs and (report or trace or samples):
+        names = "; ".join(kept_no_runs)
+        note(
+            f"note: single runs are only in what was measured now, not of what was resumed: {names}"
+        )
     if report is not None:
         from edgekit.profiling.report import profile_report
         from edgekit.reports import write

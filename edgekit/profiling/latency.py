@@ -105,8 +105,11 @@ def profile(
     empty = _empty(bundle, settings)
     measure = Measurement(settings, empty.cost, on_progress)
     profiles = [] if earlier is None else _comparable(earlier, empty)
+    if earlier is not None and empty.cost is None:
+        empty = msgspec.structs.replace(empty, cost=earlier.cost)
     several = backend == "all" or len(threads or ()) > 1 or not isinstance(backend, str | None)
     failures: dict[str, str] = {}
+    errors: list[EdgeKitError] = []
 
     def so_far() -> Profile:
         return msgspec.structs.replace(empty, profiles=tuple(profiles), left_out=dict(failures))
@@ -118,14 +121,20 @@ def profile(
             with open_model(bundle, backend=wanted.backend, threads=wanted.threads) as opened:
                 if any(_is_done(_of(opened), done, settings) for done in profiles):
                     continue
-                profiles.append(measure(opened))
+                measured = measure(opened)
+                # One that was not enough, of fewer processes or without details, goes.
+                profiles = [p for p in profiles if not _is_of(_of(opened), p, settings)]
+                profiles.append(measured)
         except EdgeKitError as error:
             if not several:
                 raise
+            errors.append(error)
             failures[f"{wanted.backend or 'default'}, {wanted.threads or 'default'}"] = str(error)
         if on_measured is not None and profiles:
             on_measured(so_far())
     if not profiles:
+        if errors and set(failures.values()) == {str(errors[0])}:
+            raise errors[0]  # no backend's fault: a source that is not there, say
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
         raise EnvironmentLacks(f"no backend can run {bundle.path} here: {reasons}")
     return so_far()
@@ -190,11 +199,18 @@ def _of(model: Model) -> Configuration:
 
 def _is_done(wanted: Configuration, done: LatencyProfile, settings: Settings) -> bool:
     return (
+        _is_of(wanted, done, settings)
+        and len(done.blocks) >= settings.processes
+        and (done.operators is not None or not settings.details)
+    )
+
+
+def _is_of(wanted: Configuration, done: LatencyProfile, settings: Settings) -> bool:
+    return (
         (done.backend, done.threads) == (wanted.backend, wanted.threads)
         and done.scenario == settings.scenario
         and done.rate_hz in (None, settings.rate_hz)
         and done.streams in (None, settings.streams)
-        and len(done.blocks) >= settings.processes
     )
 
 

@@ -67,6 +67,69 @@ def test_a_sweep_is_written_after_each_configuration(profiled, tmp_path, monkeyp
     assert seen == [0, 1, 2]
 
 
+def test_what_is_not_enough_is_measured_again(profiled):
+    profiled("--runs", 10, "--threads", "1,2")
+    _, more = profiled("--runs", 10, "--processes", 2, "--threads", 1, "--resume")
+    blocks = {p["threads"]: len(p["blocks"]) for p in more["profiles"]}
+    assert (blocks, len(more["profiles"])) == ({2: 1, 1: 2}, 2)
+    _, details = profiled("--runs", 10, "--threads", 2, "--details", "--resume")
+    assert {p["threads"]: p["operators"] is None for p in details["profiles"]} == {
+        1: True,
+        2: False,
+    }
+    _, same = profiled("--runs", 10, "--threads", 2, "--resume")
+    assert same["profiles"] == details["profiles"]
+    assert same["cost"] == details["cost"] is not None
+
+
+def test_another_scenario_is_told_apart(profiled, tmp_path, capsys):
+    profiled("--runs", 10)
+    capsys.readouterr()
+    samples = tmp_path / "runs.csv"
+    profiled("--runs", 10, "--scenario", "paced", "--rate", 500, "--resume", "--samples", samples)
+    shown = capsys.readouterr()
+    assert "single-stream; paced at 500 Hz" in shown.out
+    assert "litert, int8, 1 thread, paced at 500 Hz" in shown.out
+    assert "litert, int8, 1 thread, single-stream" in shown.out
+    assert "not of what was resumed: litert, int8, 1 thread" in " ".join(shown.err.split())
+
+
+def test_figures_of_another_model_are_not_lost(profiled, segmenter_bundle, tmp_path, capsys):
+    profiled("--runs", 10)
+    file = tmp_path / "out.json"
+    before = file.read_bytes()
+    arguments = ["profile", str(segmenter_bundle), "--runs", "10", "--json", str(file)]
+    assert main([*arguments, "--resume"]) == 2
+    assert "figures of another model" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+def test_what_was_measured_of_the_next_bundle_is_kept_meanwhile(
+    classifier_bundle, segmenter_bundle, tmp_path, monkeypatch
+):
+    file = tmp_path / "out.json"
+    both = [str(classifier_bundle), str(segmenter_bundle), "--runs", "10", "--json", str(file)]
+    assert main(["profile", *both]) == 0
+    calls = []
+
+    def stopped(observed):
+        calls.append(observed)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return ()
+
+    monkeypatch.setattr(measurement, "examine", stopped)
+    assert main(["profile", *both, "--threads", "2,3", "--resume"]) == 130
+    kept = json.loads(file.read_text())["bundles"]
+    assert [[p["threads"] for p in one["profiles"]] for one in kept] == [[1, 2], [1]]
+
+
+def test_a_source_that_is_not_there_is_no_backends_fault(profiled, capsys):
+    code, written = profiled("--threads", "1,2", "--source", "nothing.mp4")
+    assert (code, written) == (2, None)
+    assert "no such video: nothing.mp4" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "code", "message"),
     [

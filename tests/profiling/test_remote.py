@@ -362,6 +362,23 @@ def test_every_option_for_the_device_reaches_it(monkeypatch, classifier_bundle, 
     assert options - HERE - PAGES == {*values, "details"}
 
 
+def test_what_one_bundle_took_is_kept_when_the_next_one_fails(
+    monkeypatch, classifier_bundle, segmenter_bundle, tmp_path
+):
+    measured = {str(classifier_bundle): edgekit.profile(classifier_bundle, runs=10)}
+
+    def profile_on(on, bundle, words, **options):
+        if str(bundle.path) not in measured:
+            raise EnvironmentLacks("the connection was lost")
+        return measured[str(bundle.path)]
+
+    monkeypatch.setattr("edgekit.profiling.remote.profile_on.profile_on", profile_on)
+    file = tmp_path / "out.json"
+    bundles = [str(classifier_bundle), str(segmenter_bundle)]
+    assert main(["profile", *bundles, "--on=x", "--json", str(file)]) == 3
+    assert [one["bundle"] for one in json.loads(file.read_text())["bundles"]] == bundles[:1]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
