@@ -188,6 +188,8 @@ def _write_pages(
     markdown: Path | None,
     samples: Path | None,
 ) -> None:
+    from edgekit.profiling.wording import configuration
+
     kept_no_runs = [configuration(p) for p in measured.profiles if not p.samples_ms]
     if kept_no_runs and (report or trace or samples):
         names = "; ".join(kept_no_runs)
