@@ -44,7 +44,9 @@ def command(
         float | None,
         typer.Option(help="Seconds to measure each; files to their end. Default: as needed."),
     ] = None,
-    runs: Annotated[int | None, typer.Option(help="Measure so many frames instead.")] = None,
+    runs: Annotated[
+        int | None, typer.Option(help="Measure so many frames instead; with --duration, at most.")
+    ] = None,
     within: Annotated[
         float, typer.Option(help="Share of the percentile that its interval may be wide.")
     ] = 0.02,

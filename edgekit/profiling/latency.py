@@ -11,6 +11,7 @@ from edgekit import plugins
 from edgekit.bundle import Bundle, read_bundle
 from edgekit.errors import EdgeKitError, EnvironmentLacks, UsageError, expect_one_of
 from edgekit.profiling.environment import conditions, environment
+from edgekit.profiling.inputs import input_of
 from edgekit.profiling.measurement import Measurement, Settings
 from edgekit.profiling.results import LatencyProfile, Profile
 from edgekit.profiling.tune import usable_backends
@@ -35,7 +36,7 @@ def profile(
     *,
     scenario: str | None = None,
     backend: str | Sequence[str] | None = None,
-    threads: Sequence[int] | None = None,
+    threads: int | Sequence[int] | None = None,
     source: Source | None = None,
     sinks: Sequence[str] = (),
     rate_hz: float = 30.0,
@@ -65,9 +66,9 @@ def profile(
         rate_hz: frames a second of scenario paced.
         streams: frames at once of scenario multi-stream.
         duration_s: time to measure after the warm-up; by default 2 to 10 s, so long that the
-            interval of the scenario's percentile gets as narrow as `within`; a source that ends is
-            measured to its end.
-        runs: measure so many frames instead.
+            interval of the scenario's percentile gets as narrow as `within`, or 15 s if it had none
+            else; a live source 13 s, one that ends to its end.
+        runs: measure so many frames instead; with `duration_s`, at most so many.
         within: width of that interval, as a share of the percentile.
         processes: measure in so many fresh processes, which `edgekit compare` can compare.
         details: also operators, roofline, static cost, memory and start of a fresh process.
@@ -91,7 +92,12 @@ def profile(
         processes=processes,
         details=details,
     )
-    _check(settings)
+    threads = [threads] if isinstance(threads, int) else threads
+    engines = [backend] if isinstance(backend, str | None) else list(backend)
+    if not engines:
+        raise UsageError("`backend` must name an engine, or be None for the bundle's own; got none")
+    several = engines == ["all"] or len(engines) > 1 or len(threads or ()) > 1
+    _check(settings, several)
     on_progress = on_progress or (lambda phase, done, total: None)
     if isinstance(model, Model):
         if threads or backend or processes > 1:
@@ -107,14 +113,13 @@ def profile(
     profiles = [] if earlier is None else _comparable(earlier, empty)
     if earlier is not None and empty.cost is None:
         empty = msgspec.structs.replace(empty, cost=earlier.cost)
-    several = backend == "all" or len(threads or ()) > 1 or not isinstance(backend, str | None)
     failures: dict[str, str] = {}
     errors: list[EdgeKitError] = []
 
     def so_far() -> Profile:
         return msgspec.structs.replace(empty, profiles=tuple(profiles), left_out=dict(failures))
 
-    for wanted in _configurations(bundle, backend, threads, failures):
+    for wanted in _configurations(bundle, engines, threads, failures):
         if any(_is_done(wanted, done, settings) for done in profiles):
             continue
         try:
@@ -152,43 +157,46 @@ def _scenario(asked: str | None, source: Source | None) -> str:
     return name
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: Settings, several: bool) -> None:
     duration_s, runs = settings.duration_s, settings.runs
     if (duration_s is not None and not 0 < duration_s < _DAY_S) or (runs is not None and runs < 1):
         raise UsageError(
-            f"`duration` must be above 0 s and `runs` at least 1; got {duration_s}, {runs}"
+            "`duration` must be above 0 s and below a day, and `runs` at least 1; got "
+            f"{duration_s}, {runs}"
         )
     if settings.sinks and settings.source is None:
         raise UsageError("`sink` needs `source`: without one there are no results to write")
-    if not 0 < settings.rate_hz <= 1e5:
-        raise UsageError(f"`rate` must be above 0 and at most 100000; got {settings.rate_hz:g}")
+    if not 0.01 <= settings.rate_hz <= 1e5:
+        raise UsageError(f"`rate` must be 0.01 to 100000; got {settings.rate_hz:g}")
     if not 1 <= settings.streams <= 1024:
         raise UsageError(f"`streams` must be 1 to 1024; got {settings.streams}")
     if not 0.001 <= settings.within <= 1:
         raise UsageError(f"`within` must be 0.001 to 1 (of the percentile); got {settings.within}")
     if not 1 <= settings.processes <= 1000:
         raise UsageError(f"`processes` must be 1 to 1000; got {settings.processes}")
+    again = "`processes`" if settings.processes > 1 else "several `backend` or `threads`"
+    if (several or settings.processes > 1) and isinstance(settings.source, Iterator):
+        raise UsageError(f"an iterator is read once: {again} need a source that has a name")
+    if (several or settings.processes > 1) and settings.sinks:
+        raise UsageError(
+            f"`sink` takes one measurement: with {again} the next one would write over its results"
+        )
     if settings.processes > 1 and not isinstance(settings.source, str | Path | int | None):
-        raise UsageError("an iterator is read once: `processes` needs a source that has a name")
-    if settings.processes > 1 and settings.sinks:
-        raise UsageError("`sink` takes one process: the next one would write over its results")
+        raise UsageError("other processes need a source that has a name: give a path or an address")
 
 
 def _configurations(
     bundle: Bundle,
-    backend: str | Sequence[str] | None,
+    engines: Sequence[str | None],
     threads: Sequence[int] | None,
     failures: dict[str, str],
 ) -> Iterator[Configuration]:
-    backends: Sequence[str | None]
-    if backend == "all":
-        backends = list(usable_backends(bundle.manifest.format, failures))
-    else:
-        backends = [backend] if isinstance(backend, str | None) else backend
-        for name in backends:
-            if name is not None:
-                expect_one_of("backend", name, plugins.names("backend"))
-    for name in backends:
+    if engines == ["all"]:
+        engines = list(usable_backends(bundle.manifest.format, failures))
+    for name in engines:
+        if name is not None:
+            expect_one_of("backend", name, plugins.names("backend"))
+    for name in engines:
         for number in threads or (None,):
             yield Configuration(name, number)
 
@@ -244,6 +252,7 @@ def _empty(bundle: Bundle, settings: Settings) -> Profile:
         bundle=str(bundle.path),
         bundle_sha256=manifest.files[manifest.model],
         frames="golden" if source is None else name,
+        input=input_of(manifest),
         environment=environment(),
         conditions=conditions(),
         profiles=(),

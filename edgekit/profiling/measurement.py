@@ -14,7 +14,7 @@ from edgekit import plugins
 from edgekit.profiling.device import Recorder
 from edgekit.profiling.frames import golden_frames
 from edgekit.profiling.pressure import PressureMeter
-from edgekit.profiling.quantiles import percentile_interval, runs_needed
+from edgekit.profiling.quantiles import fewest_runs, percentile_interval, runs_needed
 from edgekit.profiling.recording import Recording, Until, summary_of
 from edgekit.profiling.results import (
     Block,
@@ -36,7 +36,9 @@ OnProgress = Callable[[str, int, int], None]
 _PERCENTILES = (50, 90, 99)
 _PILOT_S = 0.3
 _LEAST_S, _MOST_S = 2.0, 10.0
-_SOURCE_S = 3.0
+_MOST_FOR_AN_INTERVAL_S = 15.0
+_SOURCE_S = 13.0  # at 30 frames a second p99 has an interval then
+_FEWEST_RUNS = 10
 _COLD_STARTS = 10
 
 
@@ -78,7 +80,8 @@ class Measurement:
             recorder.rest()
             if self._is_cold:
                 warm = WarmUp(runs=0, steady=True, seconds=0.0, latest_ms=np.empty(0))
-                until = Until(settings.runs or _COLD_STARTS, settings.duration_s)
+                runs = settings.runs or (None if settings.duration_s else _COLD_STARTS)
+                until = Until(runs, settings.duration_s)
             else:
                 self._on_progress(f"{name}: warming up", 0, 0)
                 frames = golden_frames(model)
@@ -127,9 +130,11 @@ class Measurement:
         """
         settings = self._settings
         if settings.runs is not None:
-            return Until(settings.runs, None)
+            return Until(settings.runs, settings.duration_s)
         if settings.duration_s is not None or settings.source is not None:
             return Until(None, settings.duration_s or _SOURCE_S)
+        if settings.scenario == "paced" and settings.rate_hz * _MOST_S <= _FEWEST_RUNS:
+            return Until(_FEWEST_RUNS, None)  # a pilot would take as long
         if settings.scenario == "single-stream":
             pilot_ms = warm.latest_ms
             period_s = float(pilot_ms.mean()) / 1000
@@ -138,9 +143,9 @@ class Measurement:
             self._scenario.measure(self._work(model, Until(None, _PILOT_S)), pilot)
             pilot_ms = pilot.latencies_ms
             period_s = float(np.ptp(pilot.starts_s)) / (pilot.count - 1) or pilot.mean_ms / 1000
-        needed = runs_needed(pilot_ms, self._scenario.PERCENTILE, settings.within)
-        seconds = min(max(needed * period_s, _LEAST_S), _MOST_S)
-        return Until(max(10, math.ceil(seconds / period_s)), None)
+        percentile = self._scenario.PERCENTILE
+        needed = runs_needed(pilot_ms, percentile, settings.within)
+        return Until(runs_in_time(period_s, needed, fewest_runs(percentile)), None)
 
     def _figures(
         self,
@@ -251,3 +256,19 @@ class Measurement:
             memory=memory,
             cold_start=None if self._is_cold else cold_start(model.bundle.path, name, threads),
         )
+
+
+def runs_in_time(period_s: float, needed: int, fewest: int) -> int:
+    """Return how many runs to measure.
+
+    Args:
+        period_s: from the beginning of one run to that of the next.
+        needed: runs for an interval as narrow as was asked for: as many as 2 to 10 s hold.
+        fewest: runs for any interval; they may take 15 s, because a figure without one is in doubt.
+
+    >>> runs_in_time(1 / 30, 5000, 368), runs_in_time(1, 5000, 368), runs_in_time(0.001, 40, 36)
+    (368, 10, 2000)
+    """
+    seconds = min(max(needed * period_s, _LEAST_S), _MOST_S)
+    runs = max(_FEWEST_RUNS, math.ceil(seconds / period_s))
+    return max(runs, fewest) if fewest * period_s <= _MOST_FOR_AN_INTERVAL_S else runs

@@ -9,16 +9,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from edgekit.profiling.compare.ratio import student
 from edgekit.profiling.results import LatencyProfile
 from edgekit.runtime.statistics import Interval, Summary
-
-# Student's t at 97.5 %, by degrees of freedom less one; for more than 30 the last one, which is
-# a little too wide.
-_STUDENT = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
 
 
 def merged(parts: Sequence[LatencyProfile]) -> LatencyProfile:
@@ -76,8 +69,7 @@ def merged(parts: Sequence[LatencyProfile]) -> LatencyProfile:
 def _over_blocks(values: Sequence[float]) -> Interval | None:
     if len(values) < 3:
         return None
-    half = _STUDENT[min(len(values) - 2, len(_STUDENT) - 1)] * statistics.stdev(values)
-    half /= math.sqrt(len(values))
+    half = student(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     mean = statistics.fmean(values)
     return Interval(mean - half, mean + half)
 

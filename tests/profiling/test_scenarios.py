@@ -104,6 +104,11 @@ def test_each_scenario_measures_a_bundle(classifier_bundle, scenario):
     assert only.cpu_ms > 0
 
 
+def test_of_runs_and_duration_what_comes_first_ends_it(classifier_bundle):
+    found = edgekit.profile(classifier_bundle, runs=1 << 40, duration_s=0.1, threads=1)
+    assert 1 <= found.profiles[0].runs < 1 << 40
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -115,7 +120,11 @@ def test_each_scenario_measures_a_bundle(classifier_bundle, scenario):
         ({"streams": 0}, "`streams`"),
         ({"within": 0}, "`within`"),
         ({"processes": 0}, "`processes`"),
-        ({"processes": 2, "source": iter([])}, "iterator"),
+        ({"scenario": "paced", "rate_hz": 1e-9}, "`rate`"),
+        ({"processes": 2, "source": iter([])}, "`processes` need"),
+        ({"threads": [1, 2], "source": iter([])}, "several `backend` or `threads` need"),
+        ({"threads": [1, 2], "source": "test://64x48", "sinks": ["a.jsonl"]}, "write over"),
+        ({"backend": []}, "`backend` must name"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(classifier_bundle, wrong, message):
