@@ -102,9 +102,15 @@ def command(
     details = details or report is not None or trace is not None
     pages = {"report": report, "trace": trace, "markdown": markdown, "samples": samples}
     check_written({**pages, "json": json}, {"source": source})
+    if on is None and sink and source is not None:
+        from edgekit.runtime.run import check_sinks
+
+        check_sinks(source, sink, json, *(str(place) for place in pages.values() if place))
+        if "-" in sink and json == "-":
+            raise UsageError("`sink` - and `json` - both want standard output; give one a file")
     if len(bundles) > 1:
-        for name, place in pages.items():
-            if place is not None:
+        for name, place in {**pages, "sink": sink}.items():
+            if place:
                 raise UsageError(f"`{name}` takes one bundle; got {len(bundles)}")
     earlier = _earlier(json) if resume else {}
     opened = [read_bundle(bundle) for bundle in bundles]
@@ -176,7 +182,7 @@ def command(
         if source is None and manifest.preprocess.resize == "tile":
             note("note: measured on one tile; --source measures whole frames")
     for measured in done:
-        print_profile(measured, json)
+        print_profile(measured, "-" if "-" in (sink or ()) else json)
         _write_pages(measured, report, trace, markdown, samples)
     print_json(_to_json(done, len(bundles)), json)
     if strict:

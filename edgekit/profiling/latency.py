@@ -175,8 +175,10 @@ def _check(settings: Settings, several: bool) -> None:
     if not 1 <= settings.processes <= 1000:
         raise UsageError(f"`processes` must be 1 to 1000; got {settings.processes}")
     again = "`processes`" if settings.processes > 1 else "several `backend` or `threads`"
-    if (several or settings.processes > 1) and isinstance(settings.source, Iterator):
-        raise UsageError(f"an iterator is read once: {again} need a source that has a name")
+    is_read_once = settings.source == "-" or isinstance(settings.source, Iterator)
+    if (several or settings.processes > 1) and is_read_once:
+        what = "standard input" if settings.source == "-" else "an iterator"
+        raise UsageError(f"{what} is read once: {again} need a source that can be opened again")
     if (several or settings.processes > 1) and settings.sinks:
         raise UsageError(
             f"`sink` takes one measurement: with {again} the next one would write over its results"

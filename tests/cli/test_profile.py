@@ -191,6 +191,7 @@ def test_cold_starts(profiled):
     (only,) = written["profiles"]
     assert only["runs"] == 2
     assert {"start", "import", "open", "first"} == set(only["stages_ms"])
+    assert only["cpu_ms"] > 10  # of the processes, which import an engine
 
 
 @pytest.mark.parametrize("scenario", ["multi-stream", "offline", "paced"])
@@ -217,6 +218,10 @@ def test_every_engine_that_can_run(profiled):
         (["--scenario", "server"], "`scenario`"),
         (["--rate", "0", "--scenario", "paced"], "`rate`"),
         (["--processes", "2", "--source", "test://64x48", "--sink", "a.jsonl"], "`sink`"),
+        (["--threads", "1,2", "--source", "-"], "standard input is read once"),
+        (["--source", "test://64x48", "--sink", "a.jsonl", "--json", "a.jsonl"], "named twice"),
+        (["--source", "test://64x48", "--sink", "a.mp4", "--samples", "a.mp4"], "named twice"),
+        (["--source", "test://64x48", "--sink", "-", "--json", "-"], "standard output"),
     ],
 )
 def test_wrong_use(classifier_bundle, tmp_path, monkeypatch, capsys, arguments, message):
