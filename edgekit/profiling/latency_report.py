@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import accumulate, pairwise
 
+from edgekit.profiling.recording import kept_of
 from edgekit.profiling.results import LatencyProfile, Moment
 from edgekit.reports import (
     Bars,
@@ -167,7 +168,7 @@ def _marks(measured: LatencyProfile) -> dict[str, float]:
     A finding's time counts from its own process' first run, of which the course does not know.
     """
     if 1 < len(measured.blocks) <= _MOST_MARKED:
-        firsts = accumulate(block.runs for block in measured.blocks[:-1])
+        firsts = accumulate(kept_of(block.runs) for block in measured.blocks[:-1])
         starts = [measured.starts_s[n] for n in firsts if n < len(measured.starts_s)]
         return {f"process {number}:": at_s for number, at_s in enumerate(starts, start=2)}
     if len(measured.blocks) > 1:

@@ -15,6 +15,14 @@ MOST_KEPT = 1 << 17
 """Runs kept at most; of more, every second one is left out, then every second of the rest …"""
 
 
+def kept_of(count: int, most_kept: int = MOST_KEPT) -> int:
+    """Return how many of `count` runs a recording keeps."""
+    every = 1
+    while -(-count // every) >= most_kept:
+        every *= 2
+    return -(-count // every)
+
+
 class Run(NamedTuple):
     """One run; times are in nanoseconds.
 

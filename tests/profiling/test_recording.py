@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import edgekit
-from edgekit.profiling.recording import Recording, Run, Until, summary_of
+from edgekit.profiling.recording import Recording, Run, Until, kept_of, summary_of
 from edgekit.profiling.samples import write_samples
 
 
@@ -41,6 +41,11 @@ def test_a_long_recording_keeps_runs_of_its_whole_time_in_order():
     summary = recording.latency_summary()
     assert summary.max == max(latencies_ns) / 1e6
     assert summary.mean == pytest.approx(np.mean(latencies_ns) / 1e6)
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 127, 128, 129, 5000])
+def test_how_many_runs_are_kept_is_known_from_their_number(count):
+    assert kept_of(count, 64) == len(filled([1] * count, most_kept=64).latencies_ms)
 
 
 def test_times_of_the_gpus_own_clock_are_stages_too():
