@@ -6,6 +6,8 @@ built and kept was built by it. What a first start costs beside: the build, whic
 
 from __future__ import annotations
 
+import resource
+
 from edgekit.profiling.fresh import start
 from edgekit.profiling.recording import Recording, Run
 from edgekit.profiling.scenarios import Work
@@ -22,8 +24,14 @@ def measure(work: Work, recording: Recording) -> None:
     start(bundle, name, threads)
     began_ns = work.clock_ns()
     while not work.until.is_over(recording, work.clock_ns() - began_ns):
-        start_ns = work.clock_ns()
+        start_ns, cpu_ns = work.clock_ns(), _childrens_cpu_ns()
         found = start(bundle, name, threads)
+        spent_ns = _childrens_cpu_ns() - cpu_ns
         stages_ns = [int(1e6 * found[f"{stage}_ms"]) for stage in STAGES]
-        recording.add(Run(start_ns, stages_ns, int(1e6 * found["total_ms"])))
+        recording.add(Run(start_ns, stages_ns, int(1e6 * found["total_ms"]), spent_ns))
         work.on_run(recording.count)
+
+
+def _childrens_cpu_ns() -> int:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return int(1e9 * (used.ru_utime + used.ru_stime))

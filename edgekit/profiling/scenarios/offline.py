@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from contextlib import ExitStack
@@ -50,6 +51,8 @@ def _copies(model: Model) -> int:
 def _run_side_by_side(work: Work, models: list[Model], recording: Recording) -> None:
     lock = threading.Lock()
     failures: list[BaseException] = []
+    until = work.until
+    begun = itertools.count()
     began_ns, cpu_ns = work.clock_ns(), work.cpu_ns()
 
     def serve(model: Model) -> None:
@@ -57,7 +60,9 @@ def _run_side_by_side(work: Work, models: list[Model], recording: Recording) -> 
         try:
             while True:
                 with lock:
-                    over = work.until.is_over(recording, work.clock_ns() - began_ns)
+                    over = until.is_over(recording, work.clock_ns() - began_ns)
+                    # Those under way count: side by side they would make more than was asked for.
+                    over = over or (until.runs is not None and next(begun) >= until.runs)
                 if over or failures:
                     return
                 start_ns, ready_ns, inferred_ns, done_ns = own.run_once(next(own.frames))
