@@ -106,8 +106,9 @@ def print_table(
 
 
 def note(message: str) -> None:
-    """Print one line for people on standard error."""
-    _console(error=True).print(escape(message), soft_wrap=True)
+    """Print one line for people on standard error; what would steer the terminal is escaped."""
+    line = printable(" ".join(message.splitlines()))
+    _console(error=True).print(escape(line), soft_wrap=True)
 
 
 def _console(*, error: bool) -> Console:
@@ -142,7 +143,8 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
             now_s = time.monotonic()
             if phase != shown_phase:
                 bars.remove_task(task)  # a new one: an old total cannot be made unknown again
-                task = bars.add_task(phase, total=total or None)
+                # Another machine, or a file's name, may have words in it that are markup.
+                task = bars.add_task(escape(printable(phase)), total=total or None)
             elif now_s - shown_s < _LEAST_PAUSE_S:
                 return  # a frame takes microseconds, an update far more
             shown_s, shown_phase = now_s, phase

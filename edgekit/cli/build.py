@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli import printable
 from edgekit.cli._output import BundlePath, Json, note, print_json, print_table, progress
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def command(
 
     def tell(event: EngineEvent) -> None:
         events.append(event)
-        note(printable(event.text))
+        note(event.text)
 
     begin_s = time.monotonic()
     with progress() as on_progress:
