@@ -11,7 +11,7 @@ import typer
 from edgekit.bundle import Bundle, read_bundle
 from edgekit.cli._output import Json, check_written, note, print_json, progress
 from edgekit.cli._profiled import print_profile
-from edgekit.errors import CheckFailed, InputError, UsageError
+from edgekit.errors import CheckFailed, InputError, UsageError, require
 from edgekit.profiling.remote import wire
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ def command(
         check_sinks(source, sink, json, *(str(place) for place in pages.values() if place))
         if "-" in sink and json == "-":
             raise UsageError("`sink` - and `json` - both want standard output; give one a file")
+    if report is not None:
+        require("jinja2", "report")  # now, not after the measurement
     if len(bundles) > 1:
         for name, place in {**pages, "sink": sink}.items():
             if place:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,17 @@ def test_a_figure_that_does_not_deserve_trust_fails_only_if_asked(profiled, monk
     assert code == 1
     assert "do not deserve trust: drift" in capsys.readouterr().err
     assert written["profiles"][0]["findings"][0]["code"] == "drift"  # written all the same
+
+
+def test_a_page_that_cannot_be_written_is_told_before_anything_is_measured(
+    profiled, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    code, written = profiled("--runs", 10, "--report", tmp_path / "latency.html")
+    assert (code, written) == (3, None)
+    output = capsys.readouterr()
+    assert "pip install 'edgekit[report]'" in output.err
+    assert "p50" not in output.out
 
 
 def test_what_is_only_told_does_not_fail(profiled, monkeypatch, capsys):
