@@ -78,9 +78,12 @@ def interval_text(value: float, interval: Interval) -> str:
 
 
 def decimals(shown: float, value: float, interval: Interval | None) -> str:
-    """Return `shown` with the decimals of `value`: two digits of its interval, else of three."""
+    """Return `shown` with the decimals of `value`: two digits of its interval, else of three.
+
+    However wide the interval is, of the value itself a digit stays: 0.042 is not 0.
+    """
     width = 0.0 if interval is None else interval.high - interval.low
-    scale = width / 2.5 if width > 0 else abs(value) / 20
+    scale = min(width / 2.5, abs(value) / 2) if width > 0 else abs(value) / 20
     if not math.isfinite(shown) or not math.isfinite(scale) or scale <= 0:
         return f"{shown:g}"
     return f"{shown:,.{min(6, max(0, math.ceil(-math.log10(scale))))}f}"

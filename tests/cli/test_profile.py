@@ -199,10 +199,11 @@ def test_processes_are_blocks(profiled):
 
 
 def test_cold_starts(profiled):
-    _, written = profiled("--scenario", "cold-start", "--runs", 2)
+    _, written = profiled("--scenario", "cold-start", "--runs", 2, "--details")
     (only,) = written["profiles"]
     assert only["runs"] == 2
     assert {"start", "import", "open", "first"} == set(only["stages_ms"])
+    assert only["cold_start"] is None  # not measured twice
     assert only["cpu_ms"] > 10  # of the processes, which import an engine
 
 

@@ -217,6 +217,7 @@ def test_many_large_configurations_stay_below_two_megabytes():
         (291.3, Interval(286.0, 301.2), "291 ms (95 %: 286 to 301)"),
         (0.0521, Interval(0.0519, 0.0523), "0.0521 ms (95 %: 0.0519 to 0.0523)"),
         (1.0, Interval(1.0, 1.0), "1.00 ms (95 %: 1.00 to 1.00)"),
+        (0.042, Interval(0.040, 4.1), "0.04 ms (95 %: 0.04 to 4.10)"),
         (24.19, None, "24 ms"),
         (1.0912, None, "1.09 ms"),
         (NAN, None, "nan ms"),
