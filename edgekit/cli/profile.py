@@ -245,11 +245,13 @@ def _earlier(json: str | None) -> dict[str, Profile]:
     file = Path(str(json))
     if not file.exists():
         return {}
+    if not file.is_file():
+        raise InputError(f"cannot resume from {file}: it is no file; name the earlier --json FILE")
     try:
         content = msgspec.json.decode(file.read_bytes())
         parts = content.get("bundles", [content])
         found = [msgspec.convert(part, Profile) for part in parts]
-    except (OSError, msgspec.MsgspecError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, TypeError, AttributeError) as error:
         raise InputError(
             f"cannot resume from {file}: {error}; it is no JSON of edgekit profile: name "
             "another file, or leave out --resume"

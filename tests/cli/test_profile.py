@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -148,13 +149,21 @@ def test_a_source_that_is_not_there_is_no_backends_fault(profiled, capsys):
         ("{}", 2, "no JSON of edgekit profile"),
         ("[1]", 2, "no JSON of edgekit profile"),
         ("not JSON", 2, "no JSON of edgekit profile"),
+        pytest.param("[" * 100_000, 2, "no JSON of edgekit profile", id="deep"),
+        ('{"bundle": "\udcff"}', 2, "no JSON of edgekit profile"),
     ],
 )
 def test_what_is_no_profile_is_not_resumed(profiled, tmp_path, capsys, content, code, message):
-    (tmp_path / "out.json").write_text(content)
+    (tmp_path / "out.json").write_text(content, errors="surrogateescape")
     assert main(["profile", "x.edgekit", "--resume", "--json", str(tmp_path / "out.json")]) == code
     assert message in capsys.readouterr().err
-    assert (tmp_path / "out.json").read_text() == content
+    assert (tmp_path / "out.json").read_text(errors="surrogateescape") == content
+
+
+def test_a_pipe_is_not_resumed(tmp_path, capsys):
+    os.mkfifo(tmp_path / "out.json")  # to read it would wait for ever
+    assert main(["profile", "x.edgekit", "--resume", "--json", str(tmp_path / "out.json")]) == 2
+    assert "it is no file" in capsys.readouterr().err
 
 
 def test_figures_of_another_machine_are_not_mixed_in(profiled, tmp_path, capsys):
