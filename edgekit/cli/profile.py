@@ -102,6 +102,8 @@ def command(
     details = details or report is not None or trace is not None
     pages = {"report": report, "trace": trace, "markdown": markdown, "samples": samples}
     check_written({**pages, "json": json}, {"source": source})
+    if report is not None:
+        require("jinja2", "report")
     if on is None and sink and source is not None:
         from edgekit.runtime.run import check_sinks
 
@@ -185,8 +187,9 @@ def command(
             note("note: measured on one tile; --source measures whole frames")
     for measured in done:
         print_profile(measured, "-" if "-" in (sink or ()) else json)
+    print_json(_to_json(done, len(bundles)), json)  # first: a page may fail on a full disk
+    for measured in done:
         _write_pages(measured, report, trace, markdown, samples)
-    print_json(_to_json(done, len(bundles)), json)
     if strict:
         _check(done)
 
