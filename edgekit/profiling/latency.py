@@ -106,7 +106,10 @@ def profile(
             )
         empty = _empty(model.bundle, settings)
         measured = Measurement(settings, empty.cost, on_progress)(model)
-        return msgspec.structs.replace(empty, profiles=(measured,))
+        only = msgspec.structs.replace(empty, profiles=(measured,))
+        if on_measured is not None:
+            on_measured(only)
+        return only
     bundle = model if isinstance(model, Bundle) else read_bundle(model)
     empty = _empty(bundle, settings)
     measure = Measurement(settings, empty.cost, on_progress)

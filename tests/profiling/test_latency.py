@@ -26,6 +26,7 @@ def test_a_live_source_is_measured_as_long_as_asked(classifier_bundle):
         0
     ]
     assert 1 <= found.runs <= 100  # 60 frames pass in that time
+    assert "interrupted" not in found.drops  # the one in hand at the end was not too late
 
 
 def test_a_profile_on_a_source_has_capture_and_sink_too(classifier_bundle, tmp_path):
@@ -44,7 +45,10 @@ def test_a_bundle_without_frames_is_profiled_on_its_tensors(make_bundle):
 
 def test_an_opened_model_is_profiled_as_it_is(classifier_bundle):
     with edgekit.open(classifier_bundle, threads=2) as model:
-        assert edgekit.profile(model, runs=10).profiles[0].threads == 2
+        told = []
+        measured = edgekit.profile(model, runs=10, on_measured=told.append)
+        assert measured.profiles[0].threads == 2
+        assert told == [measured]
         with pytest.raises(UsageError, match="belong to opening"):
             edgekit.profile(model, threads=[1])
 

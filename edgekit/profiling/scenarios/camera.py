@@ -44,7 +44,8 @@ def measure(work: Work, recording: Recording) -> None:
         raise KeyboardInterrupt
     recording.wall_s = summary.wall_s
     recording.share_cpu(int(1e9 * summary.cpu_s))
-    recording.drops = dict(summary.drops)
+    # What was in hand at the end is no frame that the model was too slow for.
+    recording.drops = {why: n for why, n in summary.drops.items() if why != "interrupted"}
     recording.others_ms = {
         name: times for name, times in summary.stages_ms.items() if name not in STAGES
     }
