@@ -1,14 +1,18 @@
 """Scenarios on a clock of their own: a model whose runs pass its time, and nothing sleeps."""
 
 import itertools
+import socket
+import threading
 import time
+from contextlib import ExitStack
 
+import cv2
 import numpy as np
 import pytest
 
 import edgekit
 from edgekit import plugins
-from edgekit.errors import UsageError
+from edgekit.errors import SourceError, UsageError
 from edgekit.profiling.recording import Recording, Until
 from edgekit.profiling.scenarios import Work
 
@@ -153,6 +157,29 @@ def test_frames_that_had_no_turn_are_told_once(classifier_bundle):
     (told,) = [f for f in only.findings if f.code == "rate-not-kept"]
     dropped = only.drops["late"]
     assert told.evidence["dropped_percent"] == pytest.approx(100 * dropped / (dropped + 12))
+
+
+def test_a_source_that_falls_silent_is_not_waited_for(classifier_bundle, monkeypatch):
+    """Its server holds the connection and sends no more; `run` would wait for it for ever."""
+    monkeypatch.setattr(plugins.load("scenario", "camera"), "_SILENT_S", 0.3)
+    picture = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+    head = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"
+    part = b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, ExitStack() as held:
+
+        def serve():
+            connection = held.enter_context(listening.accept()[0])
+            connection.recv(4096)
+            connection.sendall(head + 3 * (part + picture + b"\r\n"))
+
+        server = threading.Thread(target=serve)
+        server.start()
+        source = f"http://someone:secret@127.0.0.1:{listening.getsockname()[1]}/"
+        with pytest.raises(SourceError, match="gave nothing for 0.3 s") as caught:
+            edgekit.profile(classifier_bundle, source=source, duration_s=60)
+        server.join()
+    assert "secret" not in str(caught.value)
 
 
 def test_a_model_that_fails_side_by_side_fails_the_measurement(classifier_bundle, monkeypatch):
