@@ -101,6 +101,9 @@ def command(
         )
     details = details or report is not None or trace is not None
     pages = {"report": report, "trace": trace, "markdown": markdown, "samples": samples}
+    for name, place in pages.items():
+        if place == Path("-"):
+            raise UsageError(f"`{name}` needs the name of a file; only `json` takes - for output")
     check_written({**pages, "json": json}, {"source": source})
     if report is not None:
         require("jinja2", "report")

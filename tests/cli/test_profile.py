@@ -249,6 +249,7 @@ def test_every_engine_that_can_run(profiled):
         (["--threads", "1,x"], "`threads`"),
         (["--backend", "litert,nothing", "--runs", "10"], "nothing"),
         (["--resume"], "`resume` needs"),
+        (["--markdown", "-"], "`markdown` needs"),
         (["--scenario", "server"], "`scenario`"),
         (["--rate", "0", "--scenario", "paced"], "`rate`"),
         (["--processes", "2", "--source", "test://64x48", "--sink", "a.jsonl"], "`sink`"),
