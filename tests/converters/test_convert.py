@@ -1,6 +1,7 @@
 """From a trained model to a bundle, in Python; the small models are made here."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from edgekit.data import load_data
 from edgekit.errors import CheckFailed, DataError, OutputError, UsageError
 from edgekit.specs import Preprocess, TensorSpec, class_count
 
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SIDE = 12
 
 
@@ -94,6 +96,21 @@ def test_golden_frames_can_be_left_out(colour_model, colours, tmp_path):
     assert all(sample.frame is None for sample in bundle.golden())
     assert ".jpg" not in (bundle.path / "report.html").read_text()
     edgekit.open(bundle.path).close()
+
+
+@pytest.mark.convert
+def test_a_segmentation_opens_without_the_frames_that_gave_the_size_of_its_maps(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (4, 48, 64, 3), np.uint8)
+    bundle = edgekit.convert(
+        ASSETS / "segmenter_fp32.tflite",
+        tmp_path / "m.edgekit",
+        precision="fp32",
+        data=frames,
+        preprocess="raw",
+        golden_frames=False,
+    )
+    with edgekit.open(bundle.path) as model:
+        assert model(frames[0]).value.class_map.shape == (48, 64)
 
 
 @pytest.mark.convert
