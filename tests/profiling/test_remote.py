@@ -12,6 +12,7 @@ import sys
 import msgspec
 import pytest
 import ssh_server
+from profiling import made_profiles as made
 from ssh_server import Device, Server, is_running
 from waiting import LIMIT_S, wait_for
 
@@ -276,6 +277,64 @@ def test_a_cache_that_cannot_be_written(server, device, classifier_bundle):
     command = device.edgekit("locked", cache="/proc/nowhere")
     with pytest.raises(EnvironmentLacks, match="cannot write /proc/nowhere"):
         profile_on(server.on, classifier_bundle, remote_command=command)
+
+
+# A device that answers what cannot be: a script in the place of ssh, which says what it is told
+
+
+@pytest.fixture
+def answer(tmp_path, use):
+    """Return a function that gives what the device writes after its greeting and the order."""
+
+    def answer(content):
+        (tmp_path / "answer").write_bytes(content)
+        hello = msgspec.json.encode(Hello(wire.PROTOCOL, edgekit.__version__)).decode()
+        (tmp_path / "bin").mkdir()
+        lines = f"echo '{GREETING}{hello}'", "read order", f"cat {tmp_path}/answer"
+        ssh_server.script(tmp_path / "bin" / "ssh", *lines)
+        use(tmp_path / "bin")
+
+    return answer
+
+
+def changed(**changes):
+    return msgspec.structs.replace(made.measured([1.0, 2.0, 3.0]), **changes)
+
+
+@pytest.mark.parametrize(
+    ("profiles", "words"),
+    [
+        ((), "no measured configuration"),
+        ((changed(starts_s=(0.0,)),), "not of one length"),
+        ((changed(stage_samples_ms={"infer": (1.0,)}),), "not of one length"),
+        ((changed(samples_ms=(1.0, -2.0, 3.0)),), "less than no time"),
+        ((changed(cpu_ms=-1e300),), "-1e[+]300 cannot have been measured"),
+    ],
+)
+def test_figures_that_cannot_be_are_refused(answer, classifier_bundle, profiles, words):
+    manifest = read_bundle(classifier_bundle).manifest
+    sha256 = manifest.files[manifest.model]
+    profile = made.of(profiles=profiles, bundle_sha256=sha256)
+    answer(b'{"type":"ready"}\n' + msgspec.json.encode(profile))
+    with pytest.raises(EnvironmentLacks, match=f"x: its edgekit's answer is no profile .*{words}"):
+        profile_on("x", classifier_bundle)
+
+
+def test_figures_of_another_model_are_refused(answer, classifier_bundle):
+    answer(b'{"type":"ready"}\n' + msgspec.json.encode(made.healthy()))
+    with pytest.raises(EnvironmentLacks, match="it is of another model"):
+        profile_on("x", classifier_bundle)
+
+
+NESTED = b'{"other":' + b'{"a":' * 100_000
+
+
+@pytest.mark.parametrize("said", [NESTED + b"\n", b'{"type":"ready"}\n' + NESTED])
+def test_an_answer_that_is_nested_without_end_is_refused(answer, classifier_bundle, said):
+    answer(said)
+    with pytest.raises(EnvironmentLacks, match="does not understand|is no profile"):
+        profile_on("x", classifier_bundle)
+    assert wire.progress_of(NESTED) is None
 
 
 # What reaches ssh and the device's shell
@@ -553,6 +612,27 @@ def test_the_bundles_longest_unused_go(cache, monkeypatch):
     assert left == {files[-1].sha256 for files in bundles[-2:]}
 
 
+def test_what_cannot_be_removed_or_is_no_bundle_stays(cache, monkeypatch):
+    monkeypatch.setattr(kept_module, "_KEPT", 0)
+    cache.parent.mkdir(parents=True)
+    aside = cache.parent / ("a" * 64)
+    aside.symlink_to("/nowhere")
+    (cache.parent / ("b" * 64)).write_text("a file")
+    gone = cache.parent / ("c" * 64)
+    gone.mkdir()
+    opened = os.open
+
+    def race(path, *options, **more):
+        if path == gone and gone.exists():
+            gone.rmdir()  # as another run does that forgets it
+        return opened(path, *options, **more)
+
+    monkeypatch.setattr(os, "open", race)
+    with kept(FILES, fetching([])) as folder:
+        left = {one.name for one in cache.parent.iterdir()}
+    assert left == {folder.name, "a" * 64, "b" * 64}
+
+
 # The device's side by itself
 
 
@@ -571,6 +651,7 @@ def test_the_devices_side_is_not_for_a_terminal(monkeypatch, capsys):
         (b"nonsense\n", "cannot be read"),
         (b'{"files":[],"arguments":[]}\n', "refused files"),
         (b'{"files":[],"arguments":[1]}\n', "cannot be read"),
+        (b'{"x":' * 10_000 + b"\n", "cannot be read"),
     ],
 )
 def test_an_order_that_makes_no_sense_is_refused(written, words, cache):

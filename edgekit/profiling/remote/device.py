@@ -58,7 +58,7 @@ def _read_order(reader: int) -> wire.Order:
             raise InputError("the order from the other machine is too long")
     try:
         return msgspec.json.decode(line, type=wire.Order)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise InputError(f"the order from the other machine cannot be read: {error}") from error
 
 

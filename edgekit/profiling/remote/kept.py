@@ -6,8 +6,9 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgekit.atomic import output_errors
@@ -40,15 +41,17 @@ def kept(files: Sequence[File], fetch: Fetch) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(folder, os.O_RDONLY)
     try:
-        if _locked(lock, fcntl.LOCK_EX):
-            _complete(folder, files, fetch)
-        elif not _locked(lock, fcntl.LOCK_SH):
-            raise EnvironmentLacks(
-                "another run is sending the same bundle to this device; start again when it is done"
-            )
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        os.utime(folder)
-        _forget_the_oldest(folder.parent)
+        with output_errors(folder):
+            if _locked(lock, fcntl.LOCK_EX):
+                _complete(folder, files, fetch)
+            elif not _locked(lock, fcntl.LOCK_SH):
+                raise EnvironmentLacks(
+                    "another run is sending the same bundle to this device; start again when it is "
+                    "done"
+                )
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            os.utime(folder)
+            _forget_the_oldest(folder.parent)
         yield folder
     finally:
         os.close(lock)
@@ -128,13 +131,21 @@ def _is_whole(path: Path, file: File) -> bool:
 
 
 def _forget_the_oldest(parent: Path) -> None:
-    """Remove the bundles longest unused; those that a run holds stay."""
-    folders = [folder for folder in parent.iterdir() if _DIGEST.fullmatch(folder.name)]
-    folders.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
-    for folder in folders[_KEPT:]:
-        lock = os.open(folder, os.O_RDONLY)
-        try:
-            if _locked(lock, fcntl.LOCK_EX):
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(lock)
+    """Remove the bundles longest unused; those that a run holds stay, and what cannot be removed.
+
+    Another run may remove the same ones meanwhile.
+    """
+    used: list[tuple[float, Path]] = []
+    for folder in parent.iterdir():
+        with suppress(OSError):
+            status = folder.lstat()
+            if _DIGEST.fullmatch(folder.name) and stat.S_ISDIR(status.st_mode):
+                used.append((status.st_mtime, folder))
+    for _, folder in sorted(used, reverse=True)[_KEPT:]:
+        with suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                if _locked(lock, fcntl.LOCK_EX):
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)

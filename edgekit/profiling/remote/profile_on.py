@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -16,6 +17,7 @@ from edgekit.profiling.remote.ssh import Session
 from edgekit.profiling.results import Profile
 
 _BLOCK_BYTES = 1 << 18
+_MOST = 1e18  # no figure of a profile comes near it; its square is still a number
 
 
 def profile_on(
@@ -65,12 +67,40 @@ def profile_on(
         answer = session.result()
     try:
         profile = msgspec.json.decode(answer, type=Profile)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        _check(profile, opened)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise EnvironmentLacks(
             f"{destination}: its edgekit's answer is no profile ({error}); install the same "
             "version on both machines"
         ) from error
     return msgspec.structs.replace(profile, bundle=str(opened.path))
+
+
+def _check(profile: Profile, bundle: Bundle) -> None:
+    """Raise `msgspec.ValidationError` unless it can be of `bundle` and have been measured."""
+    manifest = bundle.manifest
+    if profile.bundle_sha256 != manifest.files[manifest.model]:
+        raise msgspec.ValidationError(f"it is of another model: {profile.bundle_sha256[:80]}")
+    if not profile.profiles:
+        raise msgspec.ValidationError("it holds no measured configuration")
+    wrong = next((n for n in _numbers(msgspec.to_builtins(profile)) if abs(n) > _MOST), None)
+    if wrong is not None:
+        raise msgspec.ValidationError(f"{wrong:g} cannot have been measured")
+    for one in profile.profiles:
+        if min(*msgspec.structs.astuple(one.latency_ms), *one.samples_ms) < 0:
+            raise msgspec.ValidationError("a run took less than no time")
+        columns = (one.starts_s, *one.stage_samples_ms.values())
+        if any(len(column) != len(one.samples_ms) for column in columns):
+            raise msgspec.ValidationError("its columns of runs are not of one length")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield all numbers in a tree of dicts and lists."""
+    if isinstance(value, dict | list | tuple):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(one)
+    elif isinstance(value, int | float):
+        yield value
 
 
 def option_words(**values: str | float | bool | Sequence[str] | None) -> list[str]:

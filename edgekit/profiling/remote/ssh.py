@@ -177,7 +177,7 @@ class Session:
     def _decoded(self, line: bytes, kind: Any) -> Any:
         try:
             return msgspec.json.decode(line, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             raise self._babble(line) from None
 
     def _babble(self, line: bytes | bytearray) -> EnvironmentLacks:

@@ -122,5 +122,5 @@ def progress_of(line: bytes) -> tuple[str, int, int] | None:
     """Return the progress that a line of the device's standard error tells, or None."""
     try:
         return msgspec.json.decode(line, type=_Progress).progress
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
