@@ -38,7 +38,7 @@ zoo: .venv/.installed
 	    "$$(sed -n 's/^PACKAGE = "\(.*\)"/\1/p' tests/vendor.py)" || true
 	$(BIN)/python -m benchmarks.zoo $(ZOO)
 
-# The docs are Markdown; this runs every command and follows every link in them.
+# The docs are Markdown; this follows every link in them and checks that every command and option exists.
 docs: .venv/.installed
 	$(BIN)/python -m pytest tests/test_docs.py
 

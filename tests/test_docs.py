@@ -30,6 +30,13 @@ def test_links_resolve(page):
             assert anchor in anchors(place), f"{page.name}: {place.name} has no heading #{anchor}"
 
 
+def test_the_list_of_pages_names_each_once():
+    listed = (ROOT / "README.md").read_text("utf-8").partition("\n## More\n")[2]
+    targets = re.findall(r"\]\(([^)\s]+)\)", listed)
+    assert len(targets) > 20
+    assert sorted(targets) == sorted(set(targets))
+
+
 def commands():
     """Yield every edgekit command line in the documents' code blocks."""
     for page in PAGES:
