@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from edgekit.cli import convert, profile, run
 from edgekit.cli._output import note, print_table
+from edgekit.errors import require
 
 _CALIBRATION, _EVALUATION = 200, 300
 
@@ -25,6 +27,9 @@ def command(
     from edgekit.atomic import output_errors
     from edgekit.demo.frames import LABELS, make_set, write_video
 
+    for package in ("tensorflow", "jinja2"):  # now, not after generating, nor for the last page
+        if find_spec(package) is None:
+            require(package, "convert")
     with output_errors(output):
         output.mkdir(parents=True, exist_ok=True)
         note("1/4 generating frames and a video")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import edgekit.demo
+from edgekit.cli import main
 from edgekit.errors import OutputError, UsageError
 
 cv2 = pytest.importorskip("cv2")
@@ -223,3 +224,11 @@ def test_the_shipped_model_loads_in_the_oldest_keras_that_is_pinned():
     versions = [tuple(map(int, version.split("."))) for version in (*pinned, saved_by)]
     assert len(versions) > 1
     assert versions[-1] <= min(versions)
+
+
+@pytest.mark.parametrize("package", ["tensorflow", "jinja2"])
+def test_what_the_demo_lacks_is_told_before_it_writes(package, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["demo", "--output", str(tmp_path / "demo")]) == 3
+    assert f"{package} is needed" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
