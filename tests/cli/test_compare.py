@@ -201,7 +201,7 @@ def test_a_limit_fails_only_where_the_interval_is_above_it(
 def test_a_limit_on_memory_needs_memory(saved, told):
     lean, fat = (Memory(peak_rss_mb=mb) for mb in (80.0, 100.0))
     code, _, shown = told(saved("a"), saved("b"), "--fail-if", "memory>+5%")
-    assert code == 2 and "memory" in error_line(shown)
+    assert code == 2 and "edgekit profile --details" in error_line(shown)
     a, b = saved("a", measured(memory=lean)), saved("b", measured(memory=fat))
     code, _, shown = told(a, b, "--fail-if", "memory>+5%")
     assert code == 1 and "25.0 % more memory" in error_line(shown)

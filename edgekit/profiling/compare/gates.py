@@ -67,7 +67,7 @@ def _judge(comparison: Comparison, gate: Gate) -> GateOutcome:
 
 def _missing(name: FigureName) -> str:
     if name == "memory":
-        return "neither bundles in turns nor both of the profiles tell memory in fresh processes"
+        return "memory is not in both profiles; save both again with edgekit profile --details"
     advice = "measure longer" if name in _BY_COUNT else "measure p50 or mean"
     return f"{name} is not there: too few runs, or not measured; {advice}"
 
