@@ -106,19 +106,17 @@ def command(
             raise UsageError(f"`{name}` needs the name of a file; only `json` takes - for output")
     check_written({**pages, "json": json}, {"source": source})
     if report is not None:
-        require("jinja2", "report")
+        require("jinja2", "report")  # now, not after the measurement
     if on is None and sink and source is not None:
         from edgekit.runtime.run import check_sinks
 
         check_sinks(source, sink, json, *(str(place) for place in pages.values() if place))
         if "-" in sink and json == "-":
             raise UsageError("`sink` - and `json` - both want standard output; give one a file")
-    if report is not None:
-        require("jinja2", "report")  # now, not after the measurement
-    if len(bundles) > 1:
-        for name, place in {**pages, "sink": sink}.items():
-            if place:
-                raise UsageError(f"`{name}` takes one bundle; got {len(bundles)}")
+    single = [name for name, place in pages.items() if place is not None]
+    single += ["sink"] if sink else []
+    if len(bundles) > 1 and single:
+        raise UsageError(f"`{single[0]}` takes one bundle; got {len(bundles)}")
     earlier = _earlier(json) if resume else {}
     opened = [read_bundle(bundle) for bundle in bundles]
     digests = [bundle.manifest.files[bundle.manifest.model] for bundle in opened]

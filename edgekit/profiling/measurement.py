@@ -74,7 +74,8 @@ class Measurement:
 
     def _here(self, model: Model) -> LatencyProfile:
         settings = self._settings
-        name = f"{model.backend_name}, {model.backend.threads} threads"
+        threads = model.backend.threads
+        name = f"{model.backend_name}, {threads} thread{'s' if threads > 1 else ''}"
         recording, meter = Recording(self._scenario.STAGES), PressureMeter()
         with Recorder() as recorder:
             recorder.rest()

@@ -16,6 +16,7 @@ from edgekit.profiling.results import Energy, Finding, LatencyProfile, Moment, P
 from edgekit.runtime.statistics import Interval, Summary
 
 _FEWEST_PROCESSES = 3  # for an interval
+_APART_S = 1e-6  # of the last run of one and the first of the next, which else would overlap
 
 
 def merged(parts: Sequence[LatencyProfile]) -> LatencyProfile:
@@ -41,7 +42,7 @@ def merged(parts: Sequence[LatencyProfile]) -> LatencyProfile:
             for moment in part.telemetry
             if 0 <= moment.at_s <= end_s - offset_s
         ]
-        offset_s = end_s
+        offset_s = end_s + _APART_S
     return msgspec.structs.replace(
         first,
         latency_ms=_mean_summary([part.latency_ms for part in parts]),

@@ -9,6 +9,7 @@ from edgekit.profiling.latency_report import latency_sections
 from edgekit.profiling.processes import merged
 from edgekit.profiling.recording import MOST_KEPT
 from edgekit.profiling.results import Block, Finding, Moment, Pressure
+from edgekit.profiling.trace import _runs
 from edgekit.reports import Timeline
 
 FEW = Finding(code="few-runs", is_doubt=False, message="p99 has no interval")
@@ -55,7 +56,12 @@ def test_telemetry_is_on_the_time_axis_of_the_runs():
     """A process rests before its first run: what was seen then is of no run."""
     moments = tuple(Moment(at_s=at_s, temperature_c={"soc": 50.0}) for at_s in (-1, 0.05, 0.2))
     found = merged([part(telemetry=moments)] * 3)
-    assert [m.at_s for m in found.telemetry] == pytest.approx([0.05, 0.145, 0.24])
+    assert [m.at_s for m in found.telemetry] == pytest.approx([0.05, 0.145, 0.24], abs=1e-5)
+
+
+def test_no_run_overlaps_with_one_of_another_process():
+    found = merged([part(ms) for ms in (1 / 3, 1 / 7, 0.1234567, 0.07)] * 5)
+    assert {event["cat"] for event in _runs(found)} == {"runs"}
 
 
 def test_a_doubt_of_one_process_is_a_doubt_of_all():
