@@ -307,10 +307,13 @@ def test_three_processes_are_enough(saved, told):
         (b'{"bundle": "x", "profiles": NaN}', "is no saved profile"),
         (b"PK\x03\x04", "is no saved profile"),
         ("no profiles", "holds no measured configuration"),
-        ("zero", "must be above 0"),
-        ("negative", "must be above 0"),
+        ("zero", "must be above 1e-09"),
+        ("negative", "must be above 1e-09"),
         ("null", "is no saved profile"),
-        ("no runs", "must be above 0"),
+        ("no runs", "a block of 0 runs"),
+        ("huge", "and below 1e+12 ms"),
+        ("no memory", "a peak of 0.0 MB of memory"),
+        ("several", "holds profiles of 2 bundles"),
     ],
     ids=lambda value: str(value)[:12],
 )
@@ -323,8 +326,13 @@ def test_what_is_no_profile_is_one_line_and_2(content, expected, saved, told, tm
             made["profiles"] = []
         elif content == "no runs":
             block["runs"] = 0
+        elif content == "no memory":
+            made["profiles"][0]["memory"] = {"peak_rss_mb": 0}
+        elif content == "several":
+            made = {"bundles": [made, made]}
         else:
-            block["latency_ms"]["p90"] = {"zero": 0, "negative": -1.0, "null": None}[content]
+            values = {"zero": 0, "negative": -1.0, "null": None, "huge": 1e308}
+            block["latency_ms"]["p90"] = values[content]
         content = json.dumps(made).encode()
     (tmp_path / "bad.json").write_bytes(content)
     for pair in (("good.json", "bad.json"), ("bad.json", "good.json")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from edgekit.profiling.results import Block, LatencyProfile, Profile
 
 LEAST_BLOCKS = 3
 _LIMIT_BYTES = 1 << 28
+_LEAST, _MOST = 1e-9, 1e12  # ms or MB; what lies beyond was not measured, and has no ratio
 # Fewer runs of a block say nothing of such a percentile.
 _LEAST_RUNS: dict[FigureName, int] = {"p50": 1, "p90": 20, "p99": 200, "mean": 1}
 # What differs from one day to the next and makes nothing slower, and what is compared itself.
@@ -61,7 +61,12 @@ def read_profile(path: Path) -> Profile:
     try:
         if path.is_file() and path.stat().st_size > _LIMIT_BYTES:
             raise InputError(f"{path} is larger than 256 MiB; that is no profile")
-        profile = msgspec.json.decode(path.read_bytes(), type=Profile)
+        content = path.read_bytes()
+        if (several := _bundles(content)) > 1:
+            raise InputError(
+                f"{path} holds profiles of {several} bundles; profile each into a file of its own"
+            )
+        profile = msgspec.json.decode(content, type=Profile)
     except OSError as error:
         raise InputError(f"cannot read profile {path}: {error.strerror}") from error
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
@@ -76,15 +81,31 @@ def read_profile(path: Path) -> Profile:
     return profile
 
 
+class _Several(msgspec.Struct):
+    """What `edgekit profile A B --json` writes."""
+
+    bundles: list[msgspec.Raw] = []
+
+
+def _bundles(content: bytes) -> int:
+    """Return how many bundles' profiles these are, 0 where it is a single one."""
+    return len(msgspec.json.decode(content, type=_Several).bundles)
+
+
 def _check_numbers(path: Path, profile: LatencyProfile) -> None:
     """Raise unless all figures could have been measured: they come from a file."""
     for block in profile.blocks:
         times = msgspec.structs.astuple(block.latency_ms)
-        if not all(math.isfinite(time) and time > 0 for time in times) or block.runs < 1:
+        if not all(_LEAST < time < _MOST for time in times) or block.runs < 1:
             raise InputError(
                 f"{path}: {_Key.of(profile)} has a block of {block.runs} runs with {times} ms; "
-                "latencies must be above 0: profile again"
+                f"latencies must be above {_LEAST:g} and below {_MOST:g} ms: profile again"
             )
+    if profile.memory is not None and not _LEAST < profile.memory.peak_rss_mb < _MOST:
+        raise InputError(
+            f"{path}: {_Key.of(profile)} has a peak of {profile.memory.peak_rss_mb} MB of memory; "
+            f"it must be above {_LEAST:g} and below {_MOST:g} MB: profile again"
+        )
 
 
 def compare_profiles(
@@ -204,7 +225,7 @@ def _figures(a: LatencyProfile, b: LatencyProfile) -> Iterator[Figure]:
         if all(block.runs >= least for block in (*a.blocks, *b.blocks)):
             yield figure_of_groups(name, "ms", *(_latencies(one.blocks, name) for one in (a, b)))
     cpu = [[block.cpu_ms for block in one.blocks] for one in (a, b)]
-    if all(math.isfinite(value) and value > 0 for value in (*cpu[0], *cpu[1])):
+    if all(_LEAST < value < _MOST for value in (*cpu[0], *cpu[1])):
         yield figure_of_groups("cpu", "ms", *cpu)
     if a.memory is not None and b.memory is not None:
         yield memory_once(a.memory.peak_rss_mb, b.memory.peak_rss_mb)
