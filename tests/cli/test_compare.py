@@ -371,6 +371,12 @@ def test_the_markdown_summary_takes_standard_output_and_marks_nothing(saved, tol
     assert "edgekit compare a.json b.json --fail-if 'p50>+5%'" in shown
 
 
+def test_the_line_of_the_summary_does_it_again_also_with_odd_names(saved, told):
+    code, shown, _ = told(saved("a"), saved("two  spaces"), "--markdown", "-")
+    assert code == 0
+    assert "edgekit compare a.json 'two  spaces.json'\n" in shown
+
+
 def test_the_page_of_saved_profiles(saved, told, tmp_path):
     code, _, _ = told(saved("a"), saved("b", measured(5.6)), "--report", tmp_path / "page.html")
     assert code == 0

@@ -22,7 +22,7 @@ def comparison_markdown(result: Comparisons, reproduce: str) -> str:
     bullets = [*words.gate_lines(result), *(f"Note: {note}" for note in result.notes)]
     lines += [f"- {escape(line)}" for line in bullets]
     lines += [""] if bullets else []
-    lines += ["Again:", "", "```sh", " ".join(reproduce.split()), "```"]
+    lines += ["Again:", "", "```sh", reproduce.replace("\n", " "), "```"]
     return "\n".join(lines) + "\n"
 
 
