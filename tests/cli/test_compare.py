@@ -275,6 +275,14 @@ def test_another_version_of_edgekit_is_what_is_compared(saved, told):
     assert told(saved("a"), saved("b", environment=newer))[0] == 0
 
 
+def test_the_cpu_time_of_streams_is_of_a_frame(saved, told, tmp_path):
+    a = saved("a", measured(scenario="multi-stream", streams=4))
+    assert told(a, a, "--json", tmp_path / "out.json")[0] == 0
+    figures = json.loads((tmp_path / "out.json").read_bytes())["comparisons"][0]["figures"]
+    (cpu,) = (figure for figure in figures if figure["name"] == "cpu")
+    assert cpu["a"] == pytest.approx(5.0 / 4, rel=0.01)
+
+
 def test_a_profile_in_doubt_is_told(saved, told):
     code, _, shown = told(saved("a"), saved("b", measured(findings=(DOUBT,))))
     assert code == 0

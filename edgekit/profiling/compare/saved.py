@@ -224,7 +224,8 @@ def _figures(a: LatencyProfile, b: LatencyProfile) -> Iterator[Figure]:
     for name, least in _LEAST_RUNS.items():
         if all(block.runs >= least for block in (*a.blocks, *b.blocks)):
             yield figure_of_groups(name, "ms", *(_latencies(one.blocks, name) for one in (a, b)))
-    cpu = [[block.cpu_ms for block in one.blocks] for one in (a, b)]
+    # A block tells it of a run, which in scenario multi-stream is a frame of each stream.
+    cpu = [[block.cpu_ms / (one.streams or 1) for block in one.blocks] for one in (a, b)]
     if all(_LEAST < value < _MOST for value in (*cpu[0], *cpu[1])):
         yield figure_of_groups("cpu", "ms", *cpu)
     if a.memory is not None and b.memory is not None:
