@@ -4,12 +4,13 @@ import csv
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from edgekit.cli import main
-from edgekit.profiling import measurement
+from edgekit.profiling import fresh, measurement, roofline
 from edgekit.profiling.results import Finding
 
 
@@ -24,6 +25,14 @@ def profiled(classifier_bundle, tmp_path):
         return code, json.loads(file.read_text()) if file.exists() else None
 
     return profiled
+
+
+@pytest.fixture
+def quick_details(monkeypatch):
+    """Measure fewer processes and shorter rooflines; both have tests of their own."""
+    monkeypatch.setattr(fresh, "cold_start", partial(fresh.cold_start, processes=1))
+    for name in ("_ENGINE_S", "_CACHE_S", "_MEMORY_S"):
+        monkeypatch.setattr(roofline, name, 0)
 
 
 def findings_are(monkeypatch, *findings):
@@ -80,7 +89,7 @@ def test_a_sweep_is_written_after_each_configuration(profiled, tmp_path, monkeyp
     assert seen == [0, 1, 2]
 
 
-def test_what_is_not_enough_is_measured_again(profiled):
+def test_what_is_not_enough_is_measured_again(profiled, quick_details):
     profiled("--runs", 10, "--threads", "1,2")
     _, more = profiled("--runs", 10, "--processes", 2, "--threads", 1, "--resume")
     blocks = {p["threads"]: len(p["blocks"]) for p in more["profiles"]}
@@ -186,7 +195,7 @@ def test_several_bundles(classifier_bundle, segmenter_bundle, tmp_path, capsys):
     assert "`report` takes one bundle" in capsys.readouterr().err
 
 
-def test_files_beside_the_table(profiled, tmp_path):
+def test_files_beside_the_table(profiled, tmp_path, quick_details):
     out = {name: tmp_path / f"out.{name}" for name in ("csv", "md", "html", "trace")}
     places = ("--samples", out["csv"], "--markdown", out["md"], "--report", out["html"])
     assert profiled("--runs", 10, *places, "--trace", out["trace"])[0] == 0
