@@ -36,7 +36,8 @@ def merged(parts: Sequence[LatencyProfile]) -> LatencyProfile:
     starts_s, telemetry, offset_s = [], list[Moment](), 0.0
     for part in parts:
         starts_s += [offset_s + start_s for start_s in part.starts_s]
-        end_s = starts_s[-1] + part.samples_ms[-1] / 1000 if part.starts_s else offset_s
+        runs = zip(part.starts_s, part.samples_ms, strict=True)
+        end_s = offset_s + max((start_s + ms / 1000 for start_s, ms in runs), default=0.0)
         telemetry += [
             msgspec.structs.replace(moment, at_s=offset_s + moment.at_s)
             for moment in part.telemetry

@@ -122,14 +122,14 @@ class Recording:
 
     @property
     def starts_s(self) -> NDArray[np.float64]:
-        """When the runs began, since the first, [n]."""
+        """When the runs began, since the first, [n]; in the order in which they ended."""
         starts = np.asarray(self._columns["start_ns"], np.float64)
-        return (starts - starts[:1]) / 1e9
+        return (starts - starts.min(initial=np.inf)) / 1e9
 
     @property
     def first_start_ns(self) -> int:
         """When the first run began."""
-        return self._columns["start_ns"][0]
+        return min(self._columns["start_ns"])
 
     @property
     def cpu_mean_ms(self) -> float:

@@ -28,6 +28,14 @@ def test_a_recording_gives_what_was_added():
     assert recording.ages_ms.size == 0
 
 
+def test_of_runs_that_overlap_the_first_may_end_later():
+    recording = Recording(("infer",))
+    recording.add(Run(2_000_000, [1_000_000], 1_000_000))
+    recording.add(Run(1_000_000, [9_000_000], 9_000_000))
+    assert recording.starts_s.tolist() == [0.001, 0]
+    assert recording.first_start_ns == 1_000_000
+
+
 def test_a_long_recording_keeps_runs_of_its_whole_time_in_order():
     latencies_ns = np.random.default_rng(0).integers(1_000_000, 9_000_000, 10_000).tolist()
     recording = filled(latencies_ns, most_kept=64)
