@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,22 +102,7 @@ def command(
         )
     details = details or report is not None or trace is not None
     pages = {"report": report, "trace": trace, "markdown": markdown, "samples": samples}
-    for name, place in pages.items():
-        if place == Path("-"):
-            raise UsageError(f"`{name}` needs the name of a file; only `json` takes - for output")
-    check_written({**pages, "json": json}, {"source": source})
-    if report is not None:
-        require("jinja2", "report")  # now, not after the measurement
-    if on is None and sink and source is not None:
-        from edgekit.runtime.run import check_sinks
-
-        check_sinks(source, sink, json, *(str(place) for place in pages.values() if place))
-        if "-" in sink and json == "-":
-            raise UsageError("`sink` - and `json` - both want standard output; give one a file")
-    single = [name for name, place in pages.items() if place is not None]
-    single += ["sink"] if sink else []
-    if len(bundles) > 1 and single:
-        raise UsageError(f"`{single[0]}` takes one bundle; got {len(bundles)}")
+    _check_places(len(bundles), pages, None if on else source, sink or [], json)
     earlier = _earlier(json) if resume else {}
     opened = [read_bundle(bundle) for bundle in bundles]
     digests = [bundle.manifest.files[bundle.manifest.model] for bundle in opened]
@@ -193,6 +179,31 @@ def command(
         _write_pages(measured, report, trace, markdown, samples)
     if strict:
         _check(done)
+
+
+def _check_places(
+    bundles: int,
+    pages: Mapping[str, Path | None],
+    source: str | None,
+    sinks: Sequence[str],
+    json: str | None,
+) -> None:
+    """Raise now, not after the measurement, if results have no place or take each other's."""
+    given = {name: str(place) for name, place in pages.items() if place is not None}
+    for name, place in given.items():
+        if place == "-":
+            raise UsageError(f"`{name}` needs the name of a file; only `json` takes - for output")
+    check_written({**given, "json": json}, {"source": source})
+    if "report" in given:
+        require("jinja2", "report")
+    if source is not None and sinks:
+        from edgekit.runtime.run import check_sinks
+
+        check_sinks(source, sinks, json, *given.values())
+        if "-" in sinks and json == "-":
+            raise UsageError("`sink` - and `json` - both want standard output; give one a file")
+    if bundles > 1 and (given or sinks):
+        raise UsageError(f"`{next(iter(given), 'sink')}` takes one bundle; got {bundles}")
 
 
 def _write_pages(

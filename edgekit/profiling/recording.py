@@ -124,7 +124,8 @@ class Recording:
     def starts_s(self) -> NDArray[np.float64]:
         """When the runs began, since the first, [n]; in the order in which they ended."""
         starts = np.asarray(self._columns["start_ns"], np.float64)
-        return (starts - starts.min(initial=np.inf)) / 1e9
+        since_first: NDArray[np.float64] = (starts - starts.min(initial=np.inf)) / 1e9
+        return since_first
 
     @property
     def first_start_ns(self) -> int:
