@@ -205,11 +205,6 @@ def test_files_beside_the_table(profiled, tmp_path, quick_details):
     assert json.loads(out["trace"].read_text())["traceEvents"]
 
 
-def test_a_page_that_cannot_be_made_is_told_before_the_measurement(profiled, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    assert profiled("--runs", 10, "--report", tmp_path / "a.html") == (3, None)
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk needs /dev/full")
 def test_figures_are_there_though_a_page_cannot_be_written(classifier_bundle, capsysbinary):
     arguments = ["profile", str(classifier_bundle), "--runs", "10", "--json", "-"]
