@@ -165,6 +165,14 @@ def test_a_cache_that_cannot_be_written_is_told(classifier_bundle, tmp_path, mon
     assert "EDGEKIT_CACHE" in capsys.readouterr().err
 
 
+def test_it_is_kept_where_the_documents_say(classifier_bundle, tmp_path, monkeypatch):
+    monkeypatch.delenv("EDGEKIT_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kept = module._file(read_bundle(classifier_bundle))
+    assert kept.parent == tmp_path / ".cache/edgekit/engines/tuned"
+
+
 def test_run_takes_what_was_found(classifier_bundle, cache, tmp_path, capsys):
     run = ["run", str(classifier_bundle), "--source", "test://64x48", "--max-frames", "3", "--auto"]
     out = tmp_path / "out.json"
