@@ -8,6 +8,7 @@ nothing is warmed up before.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from edgekit.runtime.camera import Source
 from edgekit.runtime.model import Frame, Model
 
 STAGES = ("preprocess", "infer", "postprocess")
+
+_READINGS = 200
 
 
 @dataclass
@@ -48,19 +51,27 @@ class Work:
     cpu_ns: Callable[[], int] = time.process_time_ns
     sleep: Callable[[float], None] = time.sleep
 
+    def __post_init__(self) -> None:
+        """Measure what a reading of the clock takes."""
+        readings_ns = [self.clock_ns() for _ in range(_READINGS)]
+        steps_ns = [after - before for before, after in itertools.pairwise(readings_ns)]
+        self._reading_ns = min(steps_ns)
+
     def run_once(self, frame: Frame) -> tuple[int, int, int, int]:
         """Run one frame; return when it began, was preprocessed, was inferred and was decoded.
 
-        Reading the clock is all that stands between the stages: 0.05 µs each.
+        The two readings of the clock between the stages are no work of the model's: what they take
+        is taken off (0.2 µs in all, 1.4 % of the smallest models' latency).
         """
-        model, clock_ns = self.model, self.clock_ns
+        model, clock_ns, reading_ns = self.model, self.clock_ns, self._reading_ns
         start_ns = clock_ns()
         model.preprocess(frame)
         ready_ns = clock_ns()
         outputs = model.infer()
         inferred_ns = clock_ns()
         model.postprocess(frame, outputs)
-        return start_ns, ready_ns, inferred_ns, clock_ns()
+        done_ns = clock_ns()
+        return start_ns, ready_ns, inferred_ns - reading_ns, done_ns - 2 * reading_ns
 
     def record(
         self,
