@@ -229,7 +229,7 @@ def _is_of(wanted: Configuration, done: LatencyProfile, settings: Settings) -> b
 
 def _comparable(earlier: Profile, now: Profile) -> list[LatencyProfile]:
     """Return what was measured earlier, if it was of the same model, frames and machine."""
-    for name in ("bundle_sha256", "frames", "environment"):
+    for name in ("bundle_sha256", "input", "frames", "environment"):
         was, is_now = getattr(earlier, name), getattr(now, name)
         if was != is_now:
             if isinstance(was, dict):

@@ -175,6 +175,15 @@ def test_a_pipe_is_not_resumed(tmp_path, capsys):
     assert "it is no file" in capsys.readouterr().err
 
 
+def test_figures_of_another_input_are_not_mixed_in(profiled, tmp_path, capsys):
+    """Of the same model's file in a bundle whose pictures are resized in another way."""
+    _, written = profiled("--runs", 10)
+    written["input"] = "a 16x16 picture (letterbox)"
+    (tmp_path / "out.json").write_text(json.dumps(written))
+    assert profiled("--runs", 10, "--resume")[0] == 2
+    assert "another input: a 16x16 picture (letterbox), now" in capsys.readouterr().err
+
+
 def test_figures_of_another_machine_are_not_mixed_in(profiled, tmp_path, capsys):
     _, written = profiled("--runs", 10)
     written["environment"]["cpu"] = "another"
