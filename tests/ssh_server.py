@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -113,12 +114,19 @@ class Server:
                 self._kill_tree(int(folder.name))
 
     def _kill_tree(self, pid):
-        """Kill sshd's process of a connection and its unprivileged half, not what they started."""
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        os.kill(pid, signal.SIGKILL)
+        """Kill sshd's process of a connection and its unprivileged half, not what they started.
+
+        One that ended by itself meanwhile is no longer there, or gone while its file is read.
+        """
+        children = []
+        with suppress(FileNotFoundError, ProcessLookupError):
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
         for child in children:
-            if Path(f"/proc/{child}/comm").read_text().startswith("sshd"):
-                os.kill(int(child), signal.SIGKILL)
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if Path(f"/proc/{child}/comm").read_text().startswith("sshd"):
+                    os.kill(int(child), signal.SIGKILL)
 
     def close(self):
         self.cut()
