@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.runtime.statistics import Summary
+from edgekit.runtime.statistics import Summary, summarize
 
 MOST_KEPT = 1 << 17
 """Runs kept at most; of more, every second one is left out, then every second of the rest …"""
@@ -148,12 +148,12 @@ class Recording:
 
     def latency_summary(self) -> Summary:
         """Summarize; mean and largest are of all runs, percentiles of those that were kept."""
-        return _summary(self.latencies_ms, self._longest_ns / 1e6, self.mean_ms)
+        return summarize(self.latencies_ms, self._longest_ns / 1e6, self.mean_ms)
 
     def stage_summaries(self) -> dict[str, Summary]:
         """Summarize each stage, and what the GPU's clock said."""
         found = {
-            name: _summary(self._ms(name), most_ns / 1e6, sum_ns / 1e6 / self.count)
+            name: summarize(self._ms(name), most_ns / 1e6, sum_ns / 1e6 / self.count)
             for name, most_ns, sum_ns in zip(self.stages, self._most_ns, self._sums_ns, strict=True)
         }
         for name, values in self._gpu.items():
@@ -186,9 +186,4 @@ class Until(NamedTuple):
 
 def summary_of(values: NDArray[np.float64]) -> Summary:
     """Summarize at least one value."""
-    return _summary(values, float(values.max()), float(values.mean()))
-
-
-def _summary(values: NDArray[np.float64], most: float, mean: float) -> Summary:
-    p50, p90, p99 = np.percentile(values, [50, 90, 99], method="inverted_cdf")
-    return Summary(float(p50), float(p90), float(p99), most, mean)
+    return summarize(values, float(values.max()), float(values.mean()))

@@ -112,8 +112,8 @@ def least_ms(roofline: Roofline, macs: int, size_bytes: int) -> tuple[float, str
     """
     is_cached = roofline.cache_bytes is None or size_bytes <= roofline.cache_bytes
     rate_gb_s = (is_cached and roofline.cache_gb_s) or roofline.bandwidth_gb_s
-    compute_ms = 2 * macs / roofline.peak_gflops / 1e6
-    memory_ms = size_bytes / rate_gb_s / 1e6
+    compute_ms = 2e-6 * macs / roofline.peak_gflops
+    memory_ms = 1e-6 * size_bytes / rate_gb_s
     return max((compute_ms, "compute"), (memory_ms, "memory"))
 
 

@@ -7,6 +7,7 @@ from array import array
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -55,9 +56,19 @@ class Samples:
                 self.values[place] = value
 
     def summary(self) -> Summary:
-        """Summarize; at least one measurement is needed.
+        """Summarize; at least one measurement is needed."""
+        return summarize(np.asarray(self.values), self._max, self._sum / self.count)
 
-        A percentile is the smallest measured value that at least that share does not exceed.
-        """
-        p50, p90, p99 = np.percentile(self.values, [50, 90, 99], method="inverted_cdf")
-        return Summary(float(p50), float(p90), float(p99), self._max, self._sum / self.count)
+
+def summarize(values: NDArray[np.float64], largest: float, mean: float) -> Summary:
+    """Summarize measurements of which at least one was kept.
+
+    A percentile is the smallest kept value that at least that share does not exceed.
+
+    Args:
+        values: those kept, [n].
+        largest: of all.
+        mean: of all.
+    """
+    p50, p90, p99 = np.percentile(values, [50, 90, 99], method="inverted_cdf")
+    return Summary(float(p50), float(p90), float(p99), largest, mean)

@@ -16,6 +16,7 @@ import msgspec
 
 from edgekit.profiling.operators._timing import Kernel
 from edgekit.profiling.results import LayerCost, Operator, Roofline
+from edgekit.profiling.roofline import least_ms
 
 # What a graph's operator is, where it is not its own name in lower case without separators.
 _FAMILY = {
@@ -201,17 +202,5 @@ def _operator(
     )
     if roofline is None or not kernel.ms:
         return operator
-    compute_ms = 2e-6 * layer.macs / roofline.peak_gflops
-    memory_ms = 1e-6 * moved / _bandwidth_gb_s(roofline, moved)
-    return msgspec.structs.replace(
-        operator,
-        bound="compute" if compute_ms >= memory_ms else "memory",
-        roofline_share=max(compute_ms, memory_ms) / kernel.ms,
-    )
-
-
-def _bandwidth_gb_s(roofline: Roofline, moved: int) -> float:
-    """Return what bounds so many bytes: that of the caches, where these can hold them."""
-    if roofline.cache_gb_s is None or roofline.cache_bytes is None:
-        return roofline.bandwidth_gb_s
-    return roofline.cache_gb_s if moved <= roofline.cache_bytes else roofline.bandwidth_gb_s
+    least, bound = least_ms(roofline, layer.macs, moved)
+    return msgspec.structs.replace(operator, bound=bound, roofline_share=least / kernel.ms)
