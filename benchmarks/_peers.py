@@ -135,7 +135,7 @@ def _tflite_answers(content: bytes, images: Array) -> Array:
         interpreter.invoke()
         outputs.append(interpreter.get_tensor(given["index"])[0].astype(np.float64))
     result = np.array(outputs)
-    if given["dtype"] == np.int8:
+    if given["dtype"] != np.float32:
         scale, zero_point = given["quantization"]
         result = (result - zero_point) * scale
     return result

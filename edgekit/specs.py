@@ -20,9 +20,9 @@ Color = Literal["rgb", "bgr", "gray"]
 Layout = Literal["nhwc", "nchw", "as_is"]
 Activation = Literal["none", "softmax", "sigmoid"]
 Precision = Literal["fp32", "fp16", "dynamic", "int8", "int16x8", "auto"]
-"""``int8``: ``static_wi8_ai8``, int8 inputs and outputs too; ``int16x8``: ``static_wi8_ai16``,
-int16 inputs and outputs; ``dynamic``: ``dynamic_wi8_afp32``; ``auto``: the cheapest mix of int8,
-int16x8 and fp32 layers that keeps an accuracy budget."""
+"""``int8``: ``static_wi8_ai8``, int8 inputs too, outputs int8 or int16; ``int16x8``:
+``static_wi8_ai16``, int16 inputs and outputs; ``dynamic``: ``dynamic_wi8_afp32``; ``auto``: the
+cheapest mix of int8, int16x8 and fp32 layers that keeps an accuracy budget."""
 
 TASKS: tuple[str, ...] = get_args(Task)
 PRECISIONS: tuple[str, ...] = get_args(Precision)

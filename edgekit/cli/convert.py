@@ -71,6 +71,12 @@ def command(
             metavar="FILE", help="Range table, or a bundle with one, in the place of observed ones."
         ),
     ] = None,
+    output_bits: Annotated[
+        int | None,
+        typer.Option(
+            help="Outputs of int8 LiteRT models: 8 or 16 bits (default: 16 where it costs little)."
+        ),
+    ] = None,
     golden_frames: Annotated[
         bool | None,
         typer.Option(
@@ -116,6 +122,7 @@ def command(
         "int8_steps": None if int8_steps is None else parse_list(int8_steps),
         "observer": observer,
         "ranges": ranges,
+        "output_bits": output_bits,
         "golden_frames": golden_frames,
         "streaming": streaming,
         "reset_on": None if reset_on is None else parse_list(reset_on),

@@ -20,7 +20,8 @@ from edgekit.bundle import Fallback
 from edgekit.converters.observe import Samples
 from edgekit.converters.sources.tflite import open_interpreter
 from edgekit.converters.static import FloatTwin
-from edgekit.converters.tflite.flatbuffer import kinds_of, size_of, unpack
+from edgekit.converters.tflite.graph import FloatGraph
+from edgekit.converters.tflite.head import work_shares
 from edgekit.converters.tflite.operators import OPERATORS
 from edgekit.converters.tflite.plan import LayerPrecision
 from edgekit.converters.tflite.quantize_static import Quantized
@@ -134,7 +135,7 @@ class _Trial:
     def __init__(self, search: Search, times: Mapping[str, float]) -> None:
         self.tried: list[Mix] = []
         self._search, self._times = search, times
-        self._shares = _shares(search.twin)
+        self._shares = work_shares(FloatGraph(search.twin.content, search.twin.names))
 
     def run(self, layers: dict[str, LayerPrecision]) -> Mix:
         """Evaluate the mix where `layers` are not int8."""
@@ -194,7 +195,7 @@ def sensitivities_of(search: Search) -> tuple[Sensitivity, ...]:
     layers = [
         (name, kind)
         for name, kind, precision in twin.quantize("int8", {}).operators
-        if precision == "int8" and OPERATORS[kind].output != "input"
+        if precision != "fp32" and OPERATORS[kind].output != "input"
     ]
     found = []
     for number, (name, kind) in enumerate(layers, 1):
@@ -232,25 +233,6 @@ def _outputs(content: bytes, samples: Sequence[tuple[Any, ...]]) -> list[Any]:
         interpreter.invoke()
         results += [np.asarray(interpreter.get_tensor(d["index"]), np.float64) for d in outputs]
     return results
-
-
-def _shares(twin: FloatTwin) -> dict[str, float]:
-    """Return each layer's share of the model's work: multiplications, else output values."""
-    model = unpack(twin.content)
-    graph = model.subgraphs[0]
-    work: dict[str, float] = {}
-    for operator, kind in zip(graph.operators, kinds_of(model), strict=True):
-        sizes = [size_of(graph.tensors[index]) for index in operator.outputs]
-        rule = OPERATORS.get(kind)
-        amount = float(sum(sizes))
-        if rule is not None and rule.weights is not None:
-            weights = graph.tensors[operator.inputs[rule.weights]]
-            channels = int(weights.shape[rule.axis])
-            amount *= size_of(weights) / channels
-        name = twin.names[int(operator.outputs[0])]
-        work[name] = work.get(name, 0) + amount
-    total = sum(work.values())
-    return {name: amount / total for name, amount in work.items()}
 
 
 def _explained(

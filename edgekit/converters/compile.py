@@ -61,6 +61,7 @@ def compile_model(
         observer=recipe.observer,
         ranges=None if recipe.ranges is None else _given_ranges(recipe.ranges, job),
         target=None if recipe.target is None else read_target(recipe.target),
+        output_bits=recipe.output_bits,
     )
     return _mixed(job, model, emitted, scratch, on_progress) if is_auto else (emitted, None)
 

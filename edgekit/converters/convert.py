@@ -97,6 +97,7 @@ def convert(
     int8_steps: Sequence[str] = INT8_STEPS,
     observer: Observer = "minmax",
     ranges: str | Path | None = None,
+    output_bits: int | None = None,
     golden_frames: bool = True,
     streaming: bool = False,
     reset_on: Sequence[str] | None = None,
@@ -126,6 +127,8 @@ def convert(
         int8_steps: what is done to a Keras model before it is made int8.
         observer: how ranges of activations are chosen: minmax, percentile or mse.
         ranges: a range table's file, or a bundle with one; its ranges replace observed ones.
+        output_bits: of an int8 .tflite's outputs, 8 or 16; by default 16 where the layers that make
+            them are next to nothing of the model's work.
         golden_frames: keep raw golden frames in the bundle, or tensors only.
         streaming: compile a recurrent model to one step of its sequence, with the state outside.
         reset_on: what makes the state zero in a stream: some of gap, dropped, source_back and
@@ -161,6 +164,7 @@ def convert(
             "int8_steps": list(int8_steps),
             "observer": observer,
             "ranges": None if ranges is None else str(ranges),
+            "output_bits": output_bits,
             "golden_frames": golden_frames,
             "streaming": streaming,
             "reset_on": None if reset_on is None else list(reset_on),

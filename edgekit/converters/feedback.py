@@ -10,10 +10,6 @@ import msgspec
 from edgekit.bundle import Fallback
 from edgekit.converters.quantize.ranges import Range, RangeTable
 
-HEADROOM = 4.0
-"""How far a state of 16 bits may leave the range that it was seen in: a stream runs for longer than
-any calibration sequence, and two of sixteen bits cost nothing that can be measured."""
-
 
 @dataclass(frozen=True)
 class Feedback:
@@ -70,7 +66,7 @@ class Feedback:
             if is_wide:
                 precisions[given] = "int16x8"
                 if bound is None:
-                    found = Range(HEADROOM * found.min, HEADROOM * found.max)
+                    found = found.with_headroom()
             tensors[given] = tensors[left] = found
         precisions |= dict.fromkeys(set(self.wide_layers).intersection(known), "int16x8")
         return msgspec.structs.replace(table, tensors=tensors, precisions=precisions)

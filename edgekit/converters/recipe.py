@@ -18,6 +18,8 @@ from edgekit.streaming import RESETS, ResetOn
 
 CALIBRATED = ("int8", "int16x8", "auto")
 """Precisions that need ranges."""
+OUTPUT_BITS = (8, 16)
+_INT8 = ("int8", "auto")
 _FORMATS_OF = {".tflite": ("litert",), ".onnx": ("onnx",)}
 
 
@@ -42,6 +44,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             `edgekit.converters.quantize.INT8_STEPS`; empty: ranges alone.
         observer: how ranges of activations are chosen, one of `OBSERVERS`.
         ranges: file or bundle with ranges that replace observed ones.
+        output_bits: of an int8 .tflite's outputs, 8 or 16; None: 16 where that costs next to
+            nothing, see `edgekit.converters.tflite.head`.
         golden_frames: keep the raw frames of the golden samples in the bundle.
         streaming: compile a recurrent model to one step of its sequence, with the state outside.
         reset_on: what makes the state zero in a stream, of `edgekit.streaming.RESETS`; None:
@@ -62,6 +66,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     int8_steps: tuple[str, ...] = INT8_STEPS
     observer: Observer = "minmax"
     ranges: str | None = None
+    output_bits: int | None = None
     golden_frames: bool = True
     streaming: bool = False
     reset_on: tuple[ResetOn, ...] | None = None
@@ -96,6 +101,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for step in self.int8_steps:
             expect_one_of("int8_steps", step, INT8_STEPS)
         expect_one_of("observer", self.observer, OBSERVERS)
+        if self.output_bits not in (None, *OUTPUT_BITS):
+            raise UsageError(f"`output_bits` must be 8 or 16; got {self.output_bits}")
         if self.input_shape is not None and (
             len(self.input_shape) < 2 or min(self.input_shape) < 1 or self.input_shape[0] != 1
         ):
@@ -144,6 +151,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise UsageError(
                 f"`ranges` are for {', '.join(CALIBRATED)}; got `precision` {precision!r}: leave "
                 "them out, or choose one of those"
+            )
+        if self.output_bits is not None and (chosen != "litert" or precision not in _INT8):
+            raise UsageError(
+                f"`output_bits` is about int8 models of litert; got `format` {chosen}, `precision` "
+                f"{precision!r}: leave it out"
             )
         return msgspec.structs.replace(self, format=chosen, precision=precision)
 

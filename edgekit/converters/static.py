@@ -31,10 +31,12 @@ from edgekit.converters.tflite.flatbuffer import (
     with_constants_of,
 )
 from edgekit.converters.tflite.graph import FloatGraph
+from edgekit.converters.tflite.head import LARGEST_SHARE, wide_layers
 from edgekit.converters.tflite.observe import TfliteProbe
 from edgekit.converters.tflite.operators import OPERATORS
 from edgekit.converters.tflite.plan import LayerPrecision
 from edgekit.converters.tflite.quantize_static import Quantized, quantize_static
+from edgekit.errors import ModelError
 from edgekit.isolated import Progress
 
 
@@ -51,6 +53,7 @@ class FloatTwin:
         unrounded: weights and biases as they were before they were rounded and corrected, by the
             index of the constant.
         states: how many of the last inputs are the last outputs of the run before.
+        wide: layers that compute an output in 16 bits where the model is int8.
     """
 
     content: bytes
@@ -60,6 +63,7 @@ class FloatTwin:
     extremes: Extremes[int] | None = None
     unrounded: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
     states: int = 0
+    wide: tuple[str, ...] = ()
 
     def reference(self) -> bytes:
         """Return the float model that integers are compared with: its weights are not rounded."""
@@ -108,7 +112,28 @@ class FloatTwin:
             precisions=chosen,
             scheme=self.table.scheme,
             states=self.states,
+            wide=self.wide,
         )
+
+    def with_outputs(self, bits: int | None) -> FloatTwin:
+        """Return the same with outputs of 8 or 16 bits where it becomes int8.
+
+        None: 16 where that costs next to nothing, but for what was trained for 8.
+        """
+        if bits == 8 or (bits is None and self.table.origin == "trained"):
+            return self
+        graph = FloatGraph(self.content, self.names)
+        largest_share = LARGEST_SHARE if bits is None else 1.0
+        wide = wide_layers(graph, largest_share, states=self.states)
+        if not wide and bits is not None:
+            raise ModelError(
+                f"`output_bits` {bits}: no output of this model is made by a dense layer that "
+                "nothing else reads; leave it out, or choose `precision` int16x8"
+            )
+        if not wide:
+            return self
+        note = f"outputs of 16 bits, by {', '.join(wide)} in int16; --output-bits 8 for int8"
+        return replace(self, wide=wide, notes=(*self.notes, note))
 
     def _unrounded_of(
         self, precision: LayerPrecision, precisions: Mapping[str, LayerPrecision]

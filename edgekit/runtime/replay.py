@@ -22,7 +22,8 @@ def replay_golden(model: Model, samples: list[GoldenSample]) -> None:
     """Compute the golden samples here and compare with what the workstation computed.
 
     Tolerances: preprocessing one grey level (resize kernels round differently); int8 outputs
-    4 steps for 99 % of the values (kernels differ by 3-4); float outputs 1 % of the largest, or the
+    4 steps for 99 % of the values (kernels differ by 3-4), int16 outputs of an int8 model 512
+    steps, which is as much of a softmax; float outputs 1 % of the largest, or the
     share of it that the backend names as its `float_tolerance`.
 
     Raises:
@@ -113,7 +114,9 @@ def _compare_input(model: Model, number: int, sample: GoldenSample) -> None:
 def _compare_output(model: Model, number: int, here: NDArray[Any], there: NDArray[Any]) -> None:
     difference = np.abs(here.astype(np.float64) - there.astype(np.float64))
     if here.dtype.kind in "iu":
-        agrees = float((difference <= 4).mean()) >= 0.99
+        # Before its last layer an int8 model has int8 steps, whatever the outputs have.
+        is_wide = here.dtype == np.int16 and model.bundle.manifest.precision != "int16x8"
+        agrees = float((difference <= (512 if is_wide else 4)).mean()) >= 0.99
     else:
         share = getattr(model.backend, "float_tolerance", 0.01)
         agrees = bool((difference <= share * np.abs(there).max() + 1e-6).all())

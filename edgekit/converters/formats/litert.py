@@ -57,6 +57,7 @@ def emit(
     observer: Observer = "minmax",
     ranges: RangeTable | None = None,
     target: Target | None = None,
+    output_bits: int | None = None,
 ) -> Emitted:
     """Convert `source` to a .tflite of `precision`.
 
@@ -72,6 +73,8 @@ def emit(
         observer: how ranges are chosen from what is observed.
         ranges: in the place of observed ones.
         target: the device; all run the same .tflite.
+        output_bits: of int8 models, 8 or 16; None: 16 where the layers that make them are next to
+            nothing of the model's work.
 
     Raises:
         UsageError: an unknown precision, or integers without calibration.
@@ -84,7 +87,9 @@ def emit(
     if isinstance(source, TfliteSource) and not is_done:
         _expect_float(source, precision)
     if precision in INTEGERS and not is_done:
-        emitted = _emit_integers(source, precision, calibration, say, int8_steps, observer, ranges)
+        emitted = _emit_integers(
+            source, precision, calibration, say, int8_steps, observer, ranges, output_bits
+        )
     else:
         if has_trained_ranges(source):
             raise ModelError(
@@ -108,6 +113,7 @@ def _emit_integers(
     steps: Sequence[str],
     observer: Observer,
     ranges: RangeTable | None,
+    output_bits: int | None,
 ) -> Emitted:
     def passes(phase: str) -> Samples | None:
         return checked_passes(source.inputs, calibration, say, phase) if calibration else None
@@ -128,6 +134,8 @@ def _emit_integers(
         if calibration
         else None,
     )
+    if precision == "int8":
+        twin = twin.with_outputs(output_bits)
     quantized = twin.quantize("int16x8" if precision == "int16x8" else "int8")
     fallbacks, notes = quantized.fallbacks, twin.notes
     if isinstance(source, FrozenGraph) and source.feedback is not None:

@@ -67,6 +67,7 @@ def emit(
     observer: Observer = "minmax",
     ranges: RangeTable | None = None,
     target: Target | None = None,
+    output_bits: None = None,
 ) -> Emitted:
     """Convert `source`, which is `fitted`, to ONNX of `precision`.
 
@@ -146,7 +147,8 @@ def _emit_int8(
         table = feedback.over(table, inputs, outputs, float_model.known())
     if given is not None:
         table = given.over(table, float_model.known())
-    done = insert_qdq(model, table.tensors, table.precisions, symmetric=symmetric)
+    floats = [name for name, chosen in table.precisions.items() if chosen != "int8"]
+    done = insert_qdq(model, table.tensors, floats, symmetric=symmetric)
     name_outputs(done.model.graph, [spec.name for spec in source.outputs])
     content = done.model.SerializeToString()
     notes = (*float_model.notes, *(_objections(done.model) if symmetric else ()))

@@ -24,6 +24,7 @@ Observer = Literal["minmax", "percentile", "mse"]
 OBSERVERS: tuple[str, ...] = get_args(Observer)
 STEPS = 255
 NEGLIGIBLE = 0.01  # of a step
+_HEADROOM = 4.0
 _LIMIT_BYTES = 64 << 20
 _LARGEST = 1e30
 _INSIDE = "/;#:"  # none of them can be in a Keras layer's name
@@ -43,6 +44,14 @@ class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def union(self, other: Range) -> Range:
         """Return the smallest range that holds both."""
         return Range(min(self.min, other.min), max(self.max, other.max))
+
+    def with_headroom(self) -> Range:
+        """Return a wider range for values of 16 bits that no calibration set shows all of.
+
+        A stream runs for longer than any sequence, and clipped logits are wrong ones; two of
+        sixteen bits cost nothing that can be measured.
+        """
+        return Range(_HEADROOM * self.min, _HEADROOM * self.max)
 
 
 def int8_grid(found: Range) -> tuple[float, int]:
@@ -74,7 +83,8 @@ class RangeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         steps: what was done to the model before the ranges were found (`INT8_STEPS`).
         preprocess: how frames became its input then, as `Preprocess.as_text`; None: not known.
         tensors: range of each activation, by name.
-        precisions: layers that are not int8, by name: ``int16x8`` or ``fp32``.
+        precisions: of layers by name, ``int16x8`` or ``fp32``, in a model that is int8; ``int8`` of
+            a last layer that would give outputs of 16 bits.
     """
 
     format_version: Literal[1] = 1
@@ -83,7 +93,7 @@ class RangeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     steps: tuple[str, ...] = ()
     preprocess: str | None = None
     tensors: dict[str, Range]
-    precisions: dict[str, Literal["int16x8", "fp32"]] = {}
+    precisions: dict[str, Literal["int8", "int16x8", "fp32"]] = {}
 
     def encode(self) -> bytes:
         """Return the table as JSON."""

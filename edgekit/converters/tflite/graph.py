@@ -60,6 +60,13 @@ class FloatGraph:
         """Return what a tensor is called: its layer's name where that is known."""
         return self._names.get(index) or text(self.graph.tensors[index].name)
 
+    def maker(self, index: int) -> tuple[Any, str] | None:
+        """Return the operator that computes a tensor, and its kind; None for what is given."""
+        for operator, kind in zip(self.operators, self.kinds, strict=True):
+            if index in operator.outputs:
+                return operator, kind
+        return None
+
     def activations(self, indices: list[int]) -> list[int]:
         """Return those of some tensors that hold computed real numbers."""
         return [i for i in indices if i in self.real and i not in self.constants]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal
@@ -38,6 +38,7 @@ def plan_of(
     ranges: Mapping[int, Range],
     precision: LayerPrecision,
     precisions: Mapping[str, LayerPrecision],
+    wide: Collection[str] = (),
 ) -> Plan:
     """Return the plan for a float model.
 
@@ -46,6 +47,7 @@ def plan_of(
         ranges: of its activations, by index.
         precision: of every operator that `precisions` does not name.
         precisions: by the name of the operator's output.
+        wide: names of those that are int16x8 by design, and no fallbacks.
     """
     plan = Plan([], dict(ranges), {}, [])
     _spread_back(graph, plan)
@@ -58,7 +60,7 @@ def plan_of(
         reason = None if wanted == "fp32" else _obstacle(graph, plan, operator, kind, wanted)
         if reason is not None:
             wanted, reason = "fp32", f"{reason}, so it runs in float"
-        elif wanted != precision:
+        elif wanted != precision and not (wanted == "int16x8" and name in wide):
             reason = f"{wanted}, as it was asked to be"
         if reason is not None:
             plan.fallbacks.append(Fallback(what=f"{kind} {name}", reason=reason))

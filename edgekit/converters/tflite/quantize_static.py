@@ -11,7 +11,7 @@ Indices and names of the float model's tensors stay, so the two can be compared 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ from edgekit.converters.tflite.plan import LayerPrecision, Plan, plan_of, shares
 
 Array = NDArray[Any]
 _DTYPES: dict[str, IntegerType] = {"int8": "int8", "int16x8": "int16"}
+_WIDE: LayerPrecision = "int16x8"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def quantize_static(
     precisions: Mapping[str, LayerPrecision] | None = None,
     scheme: Scheme = "litert",
     states: int = 0,
+    wide: Collection[str] = (),
 ) -> Quantized:
     """Return a float model in integers, its inputs and outputs too.
 
@@ -72,9 +74,17 @@ def quantize_static(
         scheme: grid of int8 activations.
         states: how many of the last inputs are the last outputs of the run before. They come out as
             they go in, in the precision that `precisions` has for the input's name.
+        wide: names of layers, by their output, that are int16x8 in a model of int8 unless
+            `precisions` names them; outputs that they make are int16.
     """
     graph = FloatGraph(content, names)
-    plan = plan_of(graph, ranges, precision, precisions or {})
+    if precision == "int8":
+        precisions = {**dict.fromkeys(wide, _WIDE), **(precisions or {})}
+        ranges = {
+            index: found.with_headroom() if graph.label(index) in wide else found
+            for index, found in ranges.items()
+        }
+    plan = plan_of(graph, ranges, precision, precisions or {}, wide)
     operators = tuple(
         (graph.label(operator.outputs[0]), kind, chosen)
         for operator, kind, chosen in zip(
@@ -82,7 +92,7 @@ def quantize_static(
         )
         if chosen is not None
     )
-    _Rewriter(graph, plan, scheme).rewrite(precision, precisions or {}, states)
+    _Rewriter(graph, plan, scheme).rewrite(precision, precisions or {}, states, wide)
     return Quantized(pack(graph.model), tuple(plan.fallbacks), operators)
 
 
@@ -98,9 +108,13 @@ class _Rewriter:
         self._done: list[Any] = []
 
     def rewrite(
-        self, precision: LayerPrecision, precisions: Mapping[str, LayerPrecision], states: int
+        self,
+        precision: LayerPrecision,
+        precisions: Mapping[str, LayerPrecision],
+        states: int,
+        wide: Collection[str],
     ) -> None:
-        """Do all of it; `precision` is that of inputs and outputs, but for some states."""
+        """Do all of it; `precision` is that of inputs and outputs, but for states and `wide`."""
         source, plan = self._source, self._plan
         fed_back = [int(index) for index in self._graph.inputs[len(self._graph.inputs) - states :]]
         if precision != "fp32":
@@ -116,7 +130,9 @@ class _Rewriter:
             elif chosen is not None:
                 self._make_integer(operator, kind, _DTYPES[chosen])
             self._done.append(operator)
-        self._finish_outputs(precision, [self._grids.get(index) for index in fed_back])
+        stored = self._grids
+        kept = {i for i in stored if stored[i].dtype == "int16" and source.label(i) in wide}
+        self._finish_outputs(precision, [stored.get(index) for index in fed_back], kept)
         self._graph.operators = self._done
         self._drop_unused()
 
@@ -209,8 +225,13 @@ class _Rewriter:
             self._done.append(operator)
         return self._copies[key]
 
-    def _finish_outputs(self, precision: LayerPrecision, states: Sequence[Grid | None]) -> None:
-        """Bring the outputs to the model's precision, or a state's grid, under their own names."""
+    def _finish_outputs(
+        self, precision: LayerPrecision, states: Sequence[Grid | None], kept: Collection[int]
+    ) -> None:
+        """Bring outputs to the model's precision, or a state's grid, under their own names.
+
+        Those of `kept` stay as they are.
+        """
         indices = [int(index) for index in self._graph.outputs]
         grids = [None] * (len(indices) - len(states)) + [*states]
         real = set(self._source.activations(indices))
@@ -219,7 +240,7 @@ class _Rewriter:
             result = index
             if index in real and precision == "fp32":
                 result = self._as_float(index)
-            elif index in real and index in self._plan.ranges:
+            elif index in real and index in self._plan.ranges and index not in kept:
                 result = self._as_integer(index, _DTYPES[precision], grid)
             results.append(result)
             if index not in renamed:  # a tensor may be several outputs
