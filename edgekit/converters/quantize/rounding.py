@@ -23,7 +23,9 @@ from edgekit.converters.quantize.linear import (
 
 Array = NDArray[Any]
 _LARGEST = 127
-_DAMPING = 0.01
+# A tenth of GPTQ's own: there are more patches of a picture than words. Of 0.01 to 0.0001 it leaves
+# the least noise on MobileNetV2-224 and ResNet-8, and as little as any on two MobileNets.
+_DAMPING = 0.001
 _BLOCK = 128
 
 

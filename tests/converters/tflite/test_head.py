@@ -102,19 +102,17 @@ def test_outputs_are_nearer_to_the_float_model(tmp_path):
     for bits in (8, 16):
         content = emitted(net, tmp_path, bits, data=images).content
         noise[bits] = float(((run(content, images) - wanted) ** 2).mean())
-    assert noise[16] < 0.7 * noise[8], noise
+    assert noise[16] < 0.9 * noise[8], noise
 
 
-def test_logits_beyond_the_calibration_set_are_not_clipped(tmp_path):
-    """Noise averages out; pictures of one colour in the same range give larger logits."""
+def test_there_is_room_for_logits_that_the_calibration_set_does_not_have(tmp_path):
     net = model()
-    images = np.tile(2 * RNG.uniform(-1, 1, (16, 1, 1, 3)), (1, 32, 32, 1)).astype(np.float32)
-    wanted = net.predict(images, verbose=0)
-    assert np.abs(wanted).max() > 1.5 * np.abs(net.predict(DATA, verbose=0)).max()
-    noise = [
-        np.abs(run(emitted(net, tmp_path, bits).content, images) - wanted).max() for bits in (8, 16)
-    ]
-    assert noise[1] < 0.2 * noise[0], noise
+    seen = np.abs(net.predict(DATA, verbose=0)).max()
+    for bits, least, most in ((8, 0.9, 1.1), (16, 3.6, 4.4)):
+        spec = describe_tflite(emitted(net, tmp_path, bits).content, "model").outputs[0]
+        info = np.iinfo(spec.dtype)
+        ends = spec.dequantize(np.array([info.min, info.max], spec.dtype))
+        assert least * seen < np.abs(ends).max() < most * seen
 
 
 def run(content, images):
