@@ -51,7 +51,9 @@ class Camera(Protocol):
 
     One that is not live and that another thread may read from, before its frames are asked for, has
     ``may_be_read_ahead = True``. A camera may have ``inter_coded = True``: its frames come out of
-    a decoder as of h264, which repeats what stays (`edgekit.runtime.freshness`). A source of
+    a decoder as of h264, which repeats what stays (`edgekit.runtime.freshness`). One that
+    decodes with few threads may have a method `decode_faster() -> bool`: with more from the next
+    frame on, none lost or doubled; called between `retrieve` and `grab`. A source of
     numbers may have two more: ``starts_sequence``, whether the grabbed step does not continue the
     one before, and ``gives_pictures``, False where nothing can be drawn on.
     """
@@ -82,6 +84,12 @@ class Camera(Protocol):
 
     def close(self) -> None:
         """Release the source."""
+
+
+def decode_faster(camera: Camera) -> bool:
+    """Let a camera decode with more threads; return False where it does not."""
+    ask = getattr(camera, "decode_faster", None)
+    return ask is not None and bool(ask())
 
 
 Source = str | Path | int | Iterable[Any]

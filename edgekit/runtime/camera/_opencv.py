@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from edgekit.errors import DataError, SourceError
 from edgekit.runtime.camera import Timeouts, without_secrets
 
-# OpenCV takes decoder options from this variable alone, and reads it while opening.
+# OpenCV takes decoder options from this variable alone, and reads it while opening. From 4.7 on it
+# takes the number of a decoder's threads besides; Debian 12 and Ubuntu 24.04 have 4.6.
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _LOW_DELAY = "flags;low_delay|fpsprobesize;3"
-_opening = threading.Lock()
+N_THREADS: int | None = getattr(cv2, "CAP_PROP_N_THREADS", None)
+opening = threading.Lock()
 
 
 class CaptureCamera:
@@ -83,11 +85,9 @@ class NetworkCamera(CaptureCamera):
     def __init__(self, uri: str, timeouts: Timeouts, options: str = "") -> None:
         description = without_secrets(uri)
         settings = timeout_settings(timeouts)
-        # Frame threads of a decoder each hold back one frame. Settable from OpenCV 4.7 on;
-        # Debian 12 and Ubuntu 24.04 have 4.6.
-        if hasattr(cv2, "CAP_PROP_N_THREADS"):
-            settings += [cv2.CAP_PROP_N_THREADS, 1]
-        with _opening:
+        if N_THREADS is not None:  # frame threads of a decoder each hold back one frame
+            settings += [N_THREADS, 1]
+        with opening:
             before = os.environ.get(_OPTIONS)
             os.environ.setdefault(_OPTIONS, "|".join(filter(None, (_LOW_DELAY, options))))
             try:

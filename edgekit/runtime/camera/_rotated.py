@@ -33,5 +33,8 @@ class Camera:
     def retrieve(self) -> NDArray[np.uint8]:
         return np.asarray(cv2.rotate(self._source.retrieve(), self._code), np.uint8)
 
+    def decode_faster(self) -> bool:
+        return camera.decode_faster(self._source)
+
     def close(self) -> None:
         self._source.close()
