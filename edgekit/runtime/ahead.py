@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from statistics import median
 
+from edgekit.runtime.camera import decode_faster
 from edgekit.runtime.clock import Condition
 from edgekit.runtime.events import Adapted, OfSource
 from edgekit.runtime.feed import Feed, Health, InTurn, Threaded
 from edgekit.runtime.reader import Frame, Reader
 
-_WARM_UP, _MEASURED = 4, 16
+_GLANCED, _WARM_UP, _MEASURED = 8, 4, 16
 _WAITING = 2
 _WORTH_IT = 0.97
+# Up to a half the model, on another core, takes longer than one thread of the decoder.
+_DOMINATES = 0.55
 
 
 class Ahead:
@@ -19,7 +23,8 @@ class Ahead:
 
     The probe is a few frames of each, from one frame being had to the next, so that all that the
     model and the sinks do is in it. Reading ahead costs hand-overs; on one core, or where reading
-    is a small part, it gains nothing.
+    is a small part, it gains nothing. Where reading is most of a frame's time in turn, the camera
+    is asked to decode with more threads, and the probe begins again.
     """
 
     def __init__(self, reader: Reader, news: Condition) -> None:
@@ -28,7 +33,9 @@ class Ahead:
         self._in_turn = InTurn(reader)
         self._thread: Threaded | None = None
         self._is_stopping = False
-        self._asked_ns: list[int] = []
+        self._had_ns: list[tuple[int, int]] = []  # of each frame when, and the time of reading it
+        self._reading_ns = 0
+        self._has_glanced = False
         self._in_turn_ns: float | None = None
         self._is_chosen = False
         self._told: Adapted | None = None
@@ -48,10 +55,18 @@ class Ahead:
             if left is not None or not has_ended:
                 return left
             self._thread, self._is_stopping = None, False
+        if self._is_chosen:
+            return self._feed().poll()
+        asked_ns = self._reader.clock.now_ns()
         item = self._feed().poll()
-        if isinstance(item, Frame) and not self._is_chosen:
-            self._asked_ns.append(self._reader.clock.now_ns())
-            if len(self._asked_ns) == _WARM_UP + _MEASURED + 1:
+        had_ns = self._reader.clock.now_ns()
+        self._reading_ns += had_ns - asked_ns
+        if isinstance(item, Frame):
+            self._had_ns.append((had_ns, self._reading_ns))
+            self._reading_ns = 0
+            if len(self._had_ns) == _GLANCED + 1 and not self._has_glanced:
+                self._glance()
+            elif len(self._had_ns) == _WARM_UP + _MEASURED + 1:
                 self._judge()
         return item
 
@@ -67,10 +82,19 @@ class Ahead:
     def _feed(self) -> Feed:
         return self._in_turn if self._thread is None else self._thread
 
+    def _glance(self) -> None:
+        """Have the camera decode faster where that decides; early, since it then begins anew."""
+        self._has_glanced = True
+        typical_ns = _typical(self._had_ns)
+        reading_ns = median(reading_ns for _, reading_ns in self._had_ns)
+        if reading_ns > _DOMINATES * typical_ns and decode_faster(self._reader.camera):
+            self._had_ns.clear()
+            figures = f"reading took {reading_ns / 1e6:.2f} of {typical_ns / 1e6:.2f} ms a frame"
+            self._tell(f"the decoder has more threads: {figures}")
+
     def _judge(self) -> None:
-        times = self._asked_ns[_WARM_UP:]
-        typical_ns = median(b - a for a, b in zip(times, times[1:], strict=False))
-        self._asked_ns.clear()
+        typical_ns = _typical(self._had_ns[_WARM_UP:])
+        self._had_ns.clear()
         if self._in_turn_ns is None:
             self._in_turn_ns = typical_ns
             self._thread = Threaded(self._reader, self._news, waiting=_WAITING, lossless=True)
@@ -81,4 +105,12 @@ class Ahead:
             self._is_stopping = self._thread.leave()
         what = "frames are read ahead" if is_faster else "frames are read in turn"
         figures = f"{typical_ns / 1e6:.2f} ms a frame ahead, {self._in_turn_ns / 1e6:.2f} in turn"
-        self._told = Adapted(self._reader.clock.now_ns(), f"{what}: {figures}")
+        self._tell(f"{what}: {figures}")
+
+    def _tell(self, detail: str) -> None:
+        self._told = Adapted(self._reader.clock.now_ns(), detail)
+
+
+def _typical(had_ns: list[tuple[int, int]]) -> float:
+    """Return the time from one frame being had to the next, ns."""
+    return median(b - a for (a, _), (b, _) in pairwise(had_ns))
