@@ -84,9 +84,8 @@ class Work:
         start_ns, ready_ns, inferred_ns, done_ns = times_ns
         stages_ns = (ready_ns - start_ns, inferred_ns - ready_ns, done_ns - inferred_ns)
         recording.add(Run(start_ns, stages_ns, done_ns - start_ns, cpu_ns, age_ns))
-        gpu_times = getattr(self.model.backend, "last_times_ms", None)
-        if gpu_times is not None:
-            compute_ms, with_transfers_ms = gpu_times
-            recording.add_gpu(gpu_compute=compute_ms, gpu_with_transfers=with_transfers_ms)
+        gpu = getattr(self.model.backend, "last_times_ms", None)
+        if gpu is not None:
+            recording.add_gpu(gpu_compute=gpu.compute_ms, gpu_with_transfers=gpu.total_ms)
         if recording.count % 64 == 0:
             self.on_run(recording.count)
