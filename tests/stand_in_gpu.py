@@ -9,12 +9,15 @@ real ones.
 
 import ctypes
 import enum
+import functools
 import importlib.machinery
 import types
+import weakref
 
 import numpy as np
 
 from edgekit.runtime.backends.onnxruntime import import_onnxruntime
+from edgekit.runtime.gpu_preprocess import KERNEL
 
 
 class Driver(types.ModuleType):
@@ -35,11 +38,11 @@ class Driver(types.ModuleType):
     class host_alloc_flags:  # noqa: N801
         DEVICEMAP = 2
 
-    def __init__(self, integrated=False, capacity=1 << 30):
+    def __init__(self, integrated=False, capacity=1 << 30, kernel=None):
         super().__init__("pycuda.driver")
         self.__spec__ = importlib.machinery.ModuleSpec("pycuda.driver", None)
-        self.integrated, self.capacity = integrated, capacity
-        self.calls, self.memory, self.stack = [], {}, []
+        self.integrated, self.capacity, self.kernel = integrated, capacity, kernel
+        self.calls, self.memory, self.stack, self.mistakes = [], {}, [], []
         driver = self
 
         class Context:
@@ -129,21 +132,35 @@ class Driver(types.ModuleType):
         if mem_flags & self.host_alloc_flags.DEVICEMAP:
             content = (ctypes.c_char * array.nbytes).from_address(array.ctypes.data)
             self.memory[array.ctypes.data] = content
+            weakref.finalize(array.base, self.memory.pop, array.ctypes.data)
         return array
 
     def memcpy_htod_async(self, dest, src, stream=None):
         self.told("memcpy_htod_async")
-        content = self.content(dest, src.nbytes)
-        stream.work.append(lambda: ctypes.memmove(content, src.ctypes.data, src.nbytes))
+        self.copies(dest, src, stream, lambda there, here, size: ctypes.memmove(there, here, size))
 
     def memcpy_dtoh_async(self, dest, src, stream=None):
         self.told("memcpy_dtoh_async")
-        content = self.content(src, dest.nbytes)
-        stream.work.append(lambda: ctypes.memmove(dest.ctypes.data, content, dest.nbytes))
+        self.copies(src, dest, stream, lambda there, here, size: ctypes.memmove(here, there, size))
+
+    def copies(self, address, array, stream, move):
+        """Copy when the stream gets to it, from or to what is at the addresses then."""
+        self.content(address, array.nbytes)
+        pointer, size, held = array.ctypes.data, array.nbytes, weakref.ref(array)
+
+        def copy():
+            if held() is None:
+                raise Driver.LogicError("a copy from or to memory of the host that is gone")
+            move(self.content(address, size), pointer, size)
+
+        stream.work.append(copy)
 
     def module_from_buffer(self, buffer):
         self.told("module_from_buffer")
         raise Driver.LogicError("cuModuleLoadDataEx failed: device kernel image is invalid")
+
+    def spoil(self, output):
+        """Change what the kernel wrote."""
 
     def content(self, address, byte_count):
         """Return the memory at an address of the "GPU"."""
@@ -153,11 +170,60 @@ class Driver(types.ModuleType):
         return content
 
 
+class Compiler(types.ModuleType):
+    """`pycuda.compiler`, of a machine with nvcc if the driver has a `kernel`.
+
+    That is the kernel's own source, compiled for the CPU; `Driver.spoil` may change what it wrote.
+    """
+
+    def __init__(self, driver):
+        super().__init__("pycuda.compiler")
+        self.__spec__ = importlib.machinery.ModuleSpec("pycuda.compiler", None)
+
+        class SourceModule:
+            def __init__(self, source, nvcc="nvcc", no_extern_c=False):
+                driver.told("SourceModule")
+                if driver.kernel is None:
+                    raise OSError("error invoking 'nvcc --version': No such file: 'nvcc'")
+                assert no_extern_c
+                assert source == KERNEL.read_text("utf-8")
+                self.is_loaded = True
+
+            def get_function(self, name):
+                driver.told("get_function")
+                assert name == "preprocess"
+                return functools.partial(launch, driver)
+
+            def __del__(self):
+                if hasattr(self, "is_loaded") and not driver.stack:
+                    driver.mistakes.append("a module went without an active context")
+
+        self.SourceModule = SourceModule
+
+
+def launch(driver, *arguments, grid, block, stream):
+    """Start the kernel, of four addresses, when the stream gets to it."""
+    driver.told("launch")
+    assert {type(argument) for argument in arguments} == {np.uint64}
+    frame, chroma, plan, output = map(int, arguments)
+    assert chroma == 0
+    assert grid[2] == block[2] == 1
+
+    def compute():
+        for address in (frame, plan, output):
+            driver.content(address, 1)
+        driver.kernel(*grid[:2], *block[:2], frame, chroma, plan, output)
+        driver.spoil(driver.content(output, 1))
+
+    stream.work.append(compute)
+
+
 class Allocation:
     """`pycuda.driver.DeviceAllocation`."""
 
     def __init__(self, driver, byte_count):
-        self.driver, self.buffer = driver, ctypes.create_string_buffer(b"\xa5" * byte_count)
+        self.driver = driver
+        self.buffer = ctypes.create_string_buffer(b"\xa5" * byte_count, byte_count)
         driver.memory[int(self)] = self.buffer
 
     def __int__(self):

@@ -59,6 +59,9 @@ def command(
     auto: Annotated[
         bool, typer.Option("--auto", help="Take the engine and threads that edgekit tune finds.")
     ] = False,
+    preprocess_on: Annotated[
+        str, typer.Option(metavar="WHERE", help="auto, cpu, or gpu: by TensorRT's GPU, or fail.")
+    ] = "auto",
     open_timeout: Annotated[float, typer.Option(help="Seconds to open the source.")] = 5.0,
     read_timeout: Annotated[float, typer.Option(help="Seconds without a frame.")] = 5.0,
     watchdog: Annotated[
@@ -96,7 +99,13 @@ def command(
 
     with ExitStack() as stack:
         told = stack.enter_context(Watchdog()) if watchdog else None
-        model = stack.enter_context(open_model(bundle, backend=backend, threads=threads))
+        opened = open_model(
+            bundle,
+            backend=backend,
+            threads=threads,
+            preprocess_on=preprocess_on,  # type: ignore[arg-type]
+        )
+        model = stack.enter_context(opened)
         show = stack.enter_context(progress())
         count = itertools.count(1)
         summary = run(

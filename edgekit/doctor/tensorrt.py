@@ -55,10 +55,10 @@ def libraries(machine: Machine) -> Iterator[Finding]:
 
 
 def toolkit(machine: Machine) -> Iterator[Finding]:
-    """Look for /usr/local/cuda, which building pycuda needs."""
+    """Look for /usr/local/cuda, which building pycuda and the GPU's preprocessing need."""
     if not machine.probe.is_jetson or machine.files.is_there("/usr/local/cuda/bin/nvcc"):
         return
-    what = "/usr/local/cuda/bin/nvcc is not there; only building pycuda needs it"
+    what = "/usr/local/cuda/bin/nvcc is not there: pycuda cannot be built, and the CPU preprocesses"
     yield Finding("note", "cuda.toolkit", what, "sudo apt install nvidia-jetpack-dev")
 
 

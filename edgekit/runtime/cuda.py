@@ -11,6 +11,8 @@ from __future__ import annotations
 import atexit
 import functools
 import math
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from edgekit.runtime.backends import first_line
 from edgekit.runtime.engines.gpu import first_gpu
 
 Extent = tuple[int, int, int]
+
+_CUDA_TOOLS = "/usr/local/cuda/bin"
 
 
 class Stream(Protocol):
@@ -234,13 +238,15 @@ class PyCuda:
             loaded: Module = self._driver.module_from_buffer(code)
             return loaded
         compiler = require("pycuda.compiler", "jetson")
+        # JetPack has it where a service's PATH does not lead.
+        nvcc = shutil.which("nvcc", path=f"{os.environ.get('PATH', os.defpath)}:{_CUDA_TOOLS}")
         try:
             # Source names its kernels `extern "C"` itself, so that nvcc alone compiles it too.
-            compiled: Module = compiler.SourceModule(code, no_extern_c=True)
+            compiled: Module = compiler.SourceModule(code, nvcc=nvcc or "nvcc", no_extern_c=True)
         except OSError as error:
             raise EnvironmentLacks(
                 f"kernels are compiled by nvcc, which does not run ({first_line(error)}); "
-                "it comes with JetPack and the CUDA toolkit: put /usr/local/cuda/bin on PATH"
+                "it comes with JetPack and the CUDA toolkit: install it, or put it on PATH"
             ) from error
         return compiled
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import DataError, UsageError, expect_one_of
+from edgekit.errors import BackendError, UsageError
+from edgekit.runtime.gpu_plan import FrameLayout, make_plan, packed_layout
 from edgekit.runtime.preprocess import Preprocessor
 from edgekit.specs import Preprocess, TensorSpec
 
@@ -20,85 +21,7 @@ KERNEL = Path(__file__).parent / "kernels" / "preprocess.cu"
 FUNCTION = "preprocess"
 BLOCK = (32, 8, 1)  # a warp along a row, so that neighbours read and write neighbours
 
-PixelFormat = Literal["bgr", "bgra", "gray", "nv12"]
-_PIXEL_BYTES = {"bgr": 3, "bgra": 4, "gray": 1, "nv12": 1}
-_MOST_BYTES = 2**31 - 1  # the kernel counts bytes in int
-_WEIGHT_ONE = 2048  # 11 bits, as OpenCV's INTER_LINEAR of 8-bit pixels
-
-# The struct Plan of kernels/preprocess.cu, in its order: int32 each.
-_HEADER = (
-    *("width", "height", "channels"),
-    *("row_stride", "column_stride", "channel_stride", "element_bytes"),
-    *("is_nv12", "pixel_bytes", "pitch", "chroma_pitch"),
-    *("source_0", "source_1", "source_2"),
-    *("to_gray", "pad"),
-    *("columns", "rows", "table"),
-)
-
-
-class FrameLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a uint8 frame lies in memory.
-
-    Attributes:
-        pixels: ``bgr`` and ``bgra`` (also BGRx) interleaved, ``gray``, or ``nv12``: a plane of Y,
-            and one of half its sides with U and V interleaved (BT.601, limited range).
-        height, width: in pixels; even for NV12.
-        pitch: bytes from one row to the next.
-        chroma_pitch: the same of NV12's second plane; 0 for others.
-
-    Raises:
-        UsageError: an unknown format.
-        DataError: sides or pitches that cannot be, or a frame of 2 GiB or more.
-    """
-
-    pixels: PixelFormat
-    height: int
-    width: int
-    pitch: int
-    chroma_pitch: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what would make the kernel read beside the frame."""
-        expect_one_of("pixels", self.pixels, get_args(PixelFormat))
-        is_nv12 = self.pixels == "nv12"
-        if min(self.height, self.width) < 1 or (is_nv12 and (self.height | self.width) & 1):
-            raise DataError(
-                f"a {self.pixels} frame must have {'even ' if is_nv12 else ''}sides from "
-                f"{2 if is_nv12 else 1} pixels on; got {self.height}x{self.width}"
-            )
-        row_bytes = self.width * _PIXEL_BYTES[self.pixels]
-        least = {"pitch": row_bytes, "chroma_pitch": row_bytes if is_nv12 else 0}
-        for name, bound in least.items():
-            pitch = getattr(self, name)
-            if pitch < bound or pitch * self.height > _MOST_BYTES:
-                raise DataError(
-                    f"`{name}` of a {self.pixels} frame {self.height}x{self.width} must be from "
-                    f"{bound} bytes to {_MOST_BYTES // self.height}; got {pitch}"
-                )
-
-    @classmethod
-    def of(cls, frame: NDArray[Any]) -> FrameLayout:
-        """Return the layout of uint8 BGR [h, w, 3], BGRA [h, w, 4] or grey [h, w] or [h, w, 1].
-
-        Raises:
-            DataError: a frame of another shape or dtype, or whose pixels are not side by side.
-        """
-        formats: dict[tuple[int, ...], PixelFormat]
-        formats = {(): "gray", (1,): "gray", (3,): "bgr", (4,): "bgra"}
-        pixels = formats.get(frame.shape[2:]) if frame.ndim >= 2 else None
-        if frame.dtype != np.uint8 or pixels is None or 0 in frame.shape:
-            raise DataError(
-                "a frame for the GPU must be uint8 [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]; "
-                f"got {frame.dtype} {list(frame.shape)}"
-            )
-        if not frame[:1].flags.c_contiguous or frame.strides[0] < 0:
-            raise DataError(
-                "a frame for the GPU must have its pixels side by side, rows from the top; "
-                "give numpy.ascontiguousarray(frame)"
-            )
-        height, width = frame.shape[:2]
-        pitch = frame.strides[0] if height > 1 else width * _PIXEL_BYTES[pixels]
-        return cls(pixels, height, width, pitch)
+_CHECKED_SHAPES = ((480, 640, 3), (37, 31))  # a picture to shrink and a small grey one
 
 
 def reason_for_cpu(preprocess: Preprocess, spec: TensorSpec) -> str | None:
@@ -125,30 +48,30 @@ class GpuPreprocessor:
     another layout costs the upload of a new plan, some kilobytes.
 
     Args:
-        preprocess: complete, as `Preprocess.for_input` returns it.
-        spec: the input that it is for.
+        preprocessor: what does it on the CPU.
         cuda: the GPU; compiles the kernel with nvcc, or takes it from `cubin`.
         cubin: the kernel compiled for this GPU: nvcc -arch=sm_87 -cubin preprocess.cu (an Orin).
 
     Raises:
         UsageError: the kernel cannot do it, see `reason_for_cpu`.
         EnvironmentLacks: there is no nvcc.
+        BackendError: what CUDA or nvcc reports.
     """
 
-    def __init__(
-        self, preprocess: Preprocess, spec: TensorSpec, cuda: Cuda, cubin: bytes | None = None
-    ) -> None:
-        if reason := reason_for_cpu(preprocess, spec):
-            raise UsageError(f"the GPU cannot preprocess: {reason}; leave it to the CPU")
-        self._preprocessor = Preprocessor(preprocess, spec)
+    def __init__(self, preprocessor: Preprocessor, cuda: Cuda, cubin: bytes | None = None) -> None:
+        if reason := reason_for_cpu(preprocessor.preprocess, preprocessor.spec):
+            raise UsageError(f"the GPU cannot preprocess: {reason}")
+        self._preprocessor = preprocessor
         self._cuda = cuda
         self._plan: DeviceMemory | None = None
         self._planned: FrameLayout | None = None
         self._host: HostMemory | None = None
         self._device: DeviceMemory | None = None
         with cuda.active():
-            self._module = cuda.module(cubin or KERNEL.read_text("utf-8"))
-            self._kernel = self._module.get_function(FUNCTION)
+            self._module: Any = cuda.module(cubin or KERNEL.read_text("utf-8"))
+            self._kernel: Any = self._module.get_function(FUNCTION)
+            # Passed before the frame is copied, and when the input is written.
+            self._marks = [cuda.event() for _ in range(2)]
 
     def __call__(self, frame: NDArray[np.uint8], output: int, stream: Stream) -> None:
         """Copy a frame to the GPU, unless it works in the host's memory, and preprocess it there.
@@ -162,11 +85,24 @@ class GpuPreprocessor:
             DataError: a frame of another shape or dtype.
             BackendError: what CUDA reports.
         """
-        frame = np.ascontiguousarray(frame)
-        layout = FrameLayout.of(frame)
+        layout = packed_layout(frame)
+        begin, end = self._marks
         with self._cuda.active():
-            pixels = self._upload(frame, stream)
-        self.from_memory(layout, pixels, 0, output, stream)
+            host = self._staged(frame)
+            begin.record(stream)
+            if self._device is not None:
+                self._cuda.copy_to_device(int(self._device), host.array, stream)
+            pixels = host.address if self._device is None else int(self._device)
+            assert pixels is not None
+            self.from_memory(layout, pixels, 0, output, stream)
+            end.record(stream)
+
+    @property
+    def last_ms(self) -> float:
+        """How long the GPU took for the last frame of the host, its copy included; it is done."""
+        begin, end = self._marks
+        with self._cuda.active():
+            return end.time_since(begin)
 
     def from_memory(
         self, layout: FrameLayout, pixels: int, chroma: int, output: int, stream: Stream
@@ -200,7 +136,10 @@ class GpuPreprocessor:
             for memory in (self._plan, self._device):
                 if memory is not None:
                     memory.free()
-        self._plan = self._device = self._host = self._planned = None
+            # What is released with its last name is released here, where the GPU is this thread's.
+            self._plan = self._device = self._host = self._planned = None
+            self._module = self._kernel = None
+            self._marks = []
 
     def _make_plan(self, layout: FrameLayout, stream: Stream) -> None:
         plan = np.frombuffer(make_plan(self._preprocessor, layout), np.uint8)
@@ -213,10 +152,10 @@ class GpuPreprocessor:
         stream.synchronize()  # the copy reads from `plan`
         self._planned = layout
 
-    def _upload(self, frame: NDArray[np.uint8], stream: Stream) -> int:
-        """Return where the GPU sees the frame, through memory that it can read at once."""
-        is_mapped = self._cuda.is_integrated
+    def _staged(self, frame: NDArray[np.uint8]) -> HostMemory:
+        """Copy a frame, its rows side by side, into memory that the GPU can read or copy from."""
         if self._host is None or self._host.array.shape != frame.shape:
+            is_mapped = self._cuda.is_integrated
             former, self._device, self._host = self._device, None, None
             if former is not None:
                 former.free()
@@ -224,91 +163,40 @@ class GpuPreprocessor:
                 self._device = self._cuda.device_memory(frame.nbytes)
             self._host = self._cuda.host_memory(frame.shape, np.uint8, mapped=is_mapped)
         self._host.array[...] = frame
-        if self._device is None:
-            assert self._host.address is not None
-            return self._host.address
-        self._cuda.copy_to_device(int(self._device), self._host.array, stream)
-        return int(self._device)
+        return self._host
 
 
-def make_plan(preprocessor: Preprocessor, frame: FrameLayout) -> bytes:
-    """Return what the kernel must know of a frame's layout and a model's input, as its `Plan`.
+def check_against_cpu(
+    on_cpu: Preprocessor,
+    write: Callable[[NDArray[np.uint8]], object],
+    read: Callable[[], NDArray[Any]],
+) -> None:
+    """Compare what a GPU makes of two frames with what the CPU makes of them.
+
+    They are always the same noise, of which each pixel counts, so that a wrong address or weight is
+    seen. One grey level may be between them: some builds of OpenCV for ARM resize with other
+    rounding.
 
     Args:
-        preprocessor: of the model's input, of the kind that `reason_for_cpu` has nothing against.
-        frame: the layout of the frames.
+        on_cpu: what does it on the CPU.
+        write: has the GPU write a frame into the model's input.
+        read: returns that input.
+
+    Raises:
+        BackendError: they differ by more.
     """
-    preprocess = preprocessor.preprocess
-    assert preprocess.size is not None
-    height, width = preprocess.size
-    channels = 1 if preprocess.color == "gray" else 3
-    is_nchw = preprocess.layout == "nchw"
-    rows, columns = _taps_of(preprocessor, frame)
-    table = np.ascontiguousarray(np.broadcast_to(preprocessor.table, (256, channels)).T)
-    values = {
-        "width": width,
-        "height": height,
-        "channels": channels,
-        "row_stride": width if is_nchw else width * channels,
-        "column_stride": 1 if is_nchw else channels,
-        "channel_stride": width * height if is_nchw else 1,
-        "element_bytes": table.itemsize,
-        "is_nv12": frame.pixels == "nv12",
-        "pixel_bytes": _PIXEL_BYTES[frame.pixels],
-        "pitch": frame.pitch,
-        "chroma_pitch": frame.chroma_pitch,
-        **{f"source_{i}": 2 - i if preprocess.color == "rgb" else i for i in range(3)},
-        "to_gray": preprocess.color == "gray",
-        "pad": preprocess.pad,
-        "columns": 4 * len(_HEADER),
-        "rows": 4 * len(_HEADER) + columns.nbytes,
-        "table": 4 * len(_HEADER) + columns.nbytes + rows.nbytes,
-    }
-    header = np.array([values[name] for name in _HEADER], np.int32)
-    return b"".join(part.tobytes() for part in (header, columns, rows, table))
-
-
-def _taps_of(
-    preprocessor: Preprocessor, frame: FrameLayout
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the `Tap` of each output row and of each output column: int32 [n, 4]."""
-    preprocess, sides = preprocessor.preprocess, (frame.height, frame.width)
-    assert preprocess.size is not None
-    is_letterbox = preprocess.resize == "letterbox"
-    taps = []
-    for axis, part in enumerate(preprocessor.region(*sides)):
-        size, side, is_row = preprocess.size[axis], sides[axis], axis == 0
-        start, stop, _ = part.indices(size if is_letterbox else side)
-        if is_letterbox:
-            tap = np.full((size, 4), -1, np.int32)
-            tap[start:stop] = _taps(side, stop - start, is_row)
-        else:
-            tap = _taps(stop - start, size, is_row)
-            tap[:, :2] += start
-        taps.append(tap)
-    return taps[0], taps[1]
-
-
-def _taps(source: int, target: int, is_row: bool) -> NDArray[np.int32]:
-    """Return the two source indices and weights of each of `target` pixels: int32 [target, 4].
-
-    As OpenCV's resize: float32 positions, weights rounded to 11 bits. Beyond the last columns it
-    takes the outer one with all the weight; beyond the last rows it keeps both weights, on the same
-    row, which rounds differently.
-    """
-    scale = 1.0 / (target / source)
-    position = ((np.arange(target) + 0.5) * scale - 0.5).astype(np.float32)
-    first = np.floor(position).astype(np.int32)
-    fraction = position - first.astype(np.float32)
-    if not is_row:
-        fraction[(first < 0) | (first >= source - 1)] = 0
-    one = np.float32(_WEIGHT_ONE)
-    return np.stack(
-        [
-            np.clip(first, 0, source - 1),
-            np.clip(first + 1, 0, source - 1),
-            np.rint((np.float32(1) - fraction) * one),
-            np.rint(fraction * one),
-        ],
-        axis=1,
-    ).astype(np.int32)
+    random = np.random.default_rng(0)
+    there = np.empty(on_cpu.spec.shape, on_cpu.spec.dtype)
+    grey_level = float(np.abs(np.diff(on_cpu.table.astype(np.float64), axis=0)).max())
+    for shape in _CHECKED_SHAPES:
+        frame = random.integers(0, 256, shape, np.uint8)
+        on_cpu(frame, there)
+        write(frame)
+        with np.errstate(invalid="ignore"):  # what is no number is found below
+            distances = np.abs(read().astype(np.float64) - there.astype(np.float64))
+        difference = float(distances.max())
+        if not difference <= 1.01 * grey_level:  # NaN is not either
+            raise BackendError(
+                f"the GPU preprocesses a frame {list(shape)} otherwise than the CPU: they differ "
+                f"by {difference:.4g}, at most one grey level ({grey_level:.4g}) is expected"
+            )

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import plugins
 from edgekit.bundle import Bundle, read_bundle
-from edgekit.errors import BundleError, DataError, UsageError
+from edgekit.errors import BundleError, DataError, UsageError, expect_one_of
 from edgekit.runtime.backends import Backend, default_threads
 from edgekit.runtime.closing import Closing
 from edgekit.runtime.events import Event
+from edgekit.runtime.inputs import InputWriter, PreprocessOn
 from edgekit.runtime.postprocess import Postprocessor, Value
 from edgekit.runtime.preprocess import preprocessors
 from edgekit.runtime.replay import replay_golden
@@ -74,21 +74,30 @@ class Model(Closing):
 
     Attributes:
         states: the state of a bundle that streams; None for others.
+        preprocess_on: as in `open_model`.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend, backend_name: str) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        backend_name: str,
+        preprocess_on: PreprocessOn = "auto",
+    ) -> None:
         self.bundle = bundle
         self.backend = backend
         self.backend_name = backend_name
+        self.preprocess_on = preprocess_on
         manifest = bundle.manifest
         self._specs = manifest.data_outputs
-        self._preprocessors = preprocessors(manifest.preprocess, manifest.data_inputs)
+        on_cpu = preprocessors(manifest.preprocess, manifest.data_inputs)
+        self._write = [InputWriter(backend, i, p, preprocess_on) for i, p in enumerate(on_cpu)]
         self._postprocessor = Postprocessor(
             manifest.task,
             manifest.postprocess,
             backend.outputs[0],
             bundle.labels,
-            self._preprocessors[0],
+            on_cpu[0],
         )
         self._tiles = Tiles.of(manifest.task, manifest.preprocess, backend.inputs, backend.outputs)
         self._frame: NDArray[Any] | None = None  # whose tiles `infer` cuts
@@ -110,21 +119,16 @@ class Model(Closing):
         return self.postprocess(frame, self.infer())
 
     def preprocess(self, frame: Frame) -> None:
-        """Write `frame` into the backend's input buffers."""
+        """Write `frame` into the backend's inputs; a GPU that does it may still be at it then."""
         if not isinstance(frame, tuple):
             frame = (frame,)
-        if len(frame) != len(self._preprocessors):
+        if len(frame) != len(self._write):
             raise DataError(
-                f"the model takes {len(self._preprocessors)} inputs; got {len(frame)}: "
+                f"the model takes {len(self._write)} inputs; got {len(frame)}: "
                 "give a tuple of arrays in the order of the bundle's inputs"
             )
-        for index, part in enumerate(frame):
-            try:
-                self._preprocessors[index](part, self.backend.input_buffer(index))
-            except DataError as error:
-                # Its frames hold the buffer, and LiteRT does not run while anyone does.
-                traceback.clear_frames(error.__traceback__)
-                raise
+        for write, part in zip(self._write, frame, strict=True):
+            write(part)
         self._frame = None if self._tiles is None or self._tiles.is_one(frame[0]) else frame[0]
 
     def infer(self) -> list[NDArray[Any]]:
@@ -139,7 +143,7 @@ class Model(Closing):
         return [self._tiles(frame, self._infer_tile)]
 
     def _infer_tile(self, part: NDArray[np.uint8]) -> NDArray[Any]:
-        self._preprocessors[0](part, self.backend.input_buffer(0))
+        self._write[0](part)
         return self._run()[0]
 
     def _run(self) -> list[NDArray[Any]]:
@@ -238,6 +242,7 @@ def open_model(
     backend: str | None = None,
     threads: int | None = None,
     check: bool = True,
+    preprocess_on: PreprocessOn = "auto",
 ) -> Model:
     """Open a bundle for inference: `edgekit.open`.
 
@@ -247,15 +252,19 @@ def open_model(
             bundle's target names for its format, or of tensorrt, onnxruntime (onnx); litert.
         threads: CPU threads; by default the physical cores less one, at least one.
         check: replay the golden samples and compare.
+        preprocess_on: ``auto``: where the backend's GPU can preprocess pictures and is seen to do
+            what the CPU does, it does, else the CPU, which is told; ``cpu``; ``gpu``: or fail.
 
     Raises:
         BundleError: missing, damaged, or not what its manifest says.
         CheckFailed: this machine does not compute what the workstation did.
-        UsageError: unknown backend, or one that cannot read the bundle's format.
+        UsageError: unknown backend, or one that cannot read the bundle's format, or that cannot
+            preprocess where `preprocess_on` says.
 
     >>> with edgekit.open("shapes.edgekit") as model:
     ...     print(model(frame).value[0].label)
     """
+    expect_one_of("preprocess_on", preprocess_on, get_args(PreprocessOn))
     bundle = path if isinstance(path, Bundle) else read_bundle(path)
     if threads is not None and threads < 1:
         raise UsageError(f"`threads` must be at least 1; got {threads}")
@@ -270,7 +279,7 @@ def open_model(
     with ExitStack() as unless_opened:
         unless_opened.callback(engine.close)
         _check_against_manifest(bundle, engine)
-        model = Model(bundle, engine, name)
+        model = Model(bundle, engine, name, preprocess_on)
         if check:
             replay_golden(model, bundle.golden())
         unless_opened.pop_all()

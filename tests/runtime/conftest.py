@@ -106,7 +106,7 @@ def onnx_bundle(make_bundle, onnx_models):
 @pytest.fixture
 def gpu_stand_in(monkeypatch):
     """Return a function that puts a stand-in for CUDA in reach, and returns it."""
-    from stand_in_gpu import Driver
+    from stand_in_gpu import Compiler, Driver
 
     from edgekit.runtime import cuda
     from edgekit.runtime.engines.gpu import Gpu
@@ -117,9 +117,50 @@ def gpu_stand_in(monkeypatch):
         package.__spec__ = importlib.machinery.ModuleSpec("pycuda", None)
         monkeypatch.setitem(sys.modules, "pycuda", package)
         monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
+        monkeypatch.setitem(sys.modules, "pycuda.compiler", Compiler(driver))
         monkeypatch.setattr(cuda, "first_gpu", lambda: Gpu("Stand-in GPU", "8.7"))
         return driver
 
     cuda.open_cuda.cache_clear()
     yield install
     cuda.open_cuda.cache_clear()
+
+
+@pytest.fixture
+def install(gpu_stand_in, monkeypatch):
+    """Return a function that puts stand-ins for a GPU and TensorRT modules in reach."""
+    from stand_in_gpu import Tensorrt
+
+    from edgekit.runtime.backends import tensorrt
+    from edgekit.runtime.engines import Engine
+
+    installed = []
+
+    def install(*flavours, **choices):
+        driver = gpu_stand_in(**choices)
+        for flavour in flavours or ("tensorrt",):
+            installed.append(Tensorrt(driver, flavour))
+            monkeypatch.setitem(sys.modules, flavour, installed[-1])
+        trt = installed[-1]
+        trt.asked = []
+
+        def engine_for(model, flavour):
+            trt.asked.append(flavour)
+            return Engine(model.read_bytes(), "key", False, None)
+
+        monkeypatch.setattr(tensorrt, "engine_for", engine_for)
+        monkeypatch.setattr(tensorrt, "first_gpu", lambda: object())
+        return trt
+
+    yield install
+    for trt in installed:
+        assert trt.mistakes == trt.driver.mistakes == []
+        assert trt.driver.stack == []
+
+
+@pytest.fixture(scope="session")
+def kernel(tmp_path_factory):
+    """Return the GPU's preprocessing kernel as a function of the CPU."""
+    from kernel_on_cpu import compiled
+
+    return compiled(tmp_path_factory.mktemp("kernel"))

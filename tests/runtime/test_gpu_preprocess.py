@@ -1,15 +1,10 @@
-"""The kernel of the GPU, compiled for the CPU, against the CPU's own preprocessing.
-
-`kernel_on_cpu.cpp` is the stand-in for a GPU: a loop over its threads.
-"""
+"""The kernel of the GPU, compiled for the CPU, against the CPU's own preprocessing."""
 
 import ctypes
 import os
-import platform
 import shutil
 import subprocess
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -17,22 +12,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_on_cpu import assert_equal
 from vendor import installed
 
 from edgekit.errors import BackendError, DataError, EnvironmentLacks, UsageError
-from edgekit.runtime.gpu_preprocess import (
-    _HEADER,
-    BLOCK,
-    KERNEL,
-    FrameLayout,
-    GpuPreprocessor,
-    make_plan,
-    reason_for_cpu,
-)
+from edgekit.runtime.gpu_plan import _HEADER, FrameLayout, make_plan
+from edgekit.runtime.gpu_preprocess import BLOCK, KERNEL, GpuPreprocessor, reason_for_cpu
 from edgekit.runtime.preprocess import Preprocessor
 from edgekit.specs import Preprocess, TensorSpec
 
-HERE = Path(__file__).parent
 INPUTS = {
     "float32": ("float32", None, None),
     "float16": ("float16", None, None),
@@ -43,27 +31,6 @@ INPUTS = {
 }
 RESIZES = ["stretch", "letterbox", "center_crop"]
 PIXELS = ["bgr", "bgra", "gray", "nv12"]
-# Some builds of OpenCV for ARM resize with other arithmetic, one grey level apart.
-LEVELS_APART = 0 if platform.machine() == "x86_64" else 1
-
-
-def compiled(folder):
-    """Return the kernel as a function of the CPU; skip without a C++ compiler."""
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("no g++: apt-get install g++ (ci/apt.txt)")
-    library = folder / "kernel.so"
-    source = HERE / "kernel_on_cpu.cpp"
-    command = [compiler, "-std=c++11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([*command, f"-I{KERNEL.parent}", str(source), "-o", str(library)], check=True)
-    launch = ctypes.CDLL(str(library)).launch
-    launch.restype, launch.argtypes = None, [ctypes.c_int] * 4 + [ctypes.c_void_p] * 4
-    return launch
-
-
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    return compiled(tmp_path_factory.mktemp("kernel"))
 
 
 def on_cpu(kernel, preprocessor, layout, pixels, chroma=None):
@@ -111,13 +78,6 @@ def expected(preprocessor, frame):
     out = np.empty(preprocessor.spec.shape, preprocessor.spec.dtype)
     preprocessor(frame, out)
     return out
-
-
-def assert_equal(ours, theirs, preprocessor):
-    """See that both are the same, or where OpenCV may differ, at most one grey level apart."""
-    table = preprocessor.table.astype(np.float64)
-    step = LEVELS_APART * np.abs(np.diff(table, axis=0)).max()
-    assert np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max() <= step * (1 + 1e-6)
 
 
 @settings(max_examples=300, deadline=None)
@@ -287,6 +247,9 @@ class CudaOnCpu:
     def stream(self):
         return SimpleNamespace(handle=1, synchronize=lambda: None)
 
+    def event(self):
+        return SimpleNamespace(record=lambda stream: None)
+
     def module(self, code):
         assert self.is_active and code == KERNEL.read_text("utf-8")
         return SimpleNamespace(get_function={"preprocess": self._kernel}.__getitem__)
@@ -318,7 +281,7 @@ def cuda(kernel, request):
 
 def test_frames_of_changing_sizes_go_through_the_gpu(cuda):
     cpu = preprocessor_for((20, 24), "nchw", dtype="float16", text="imagenet,resize=letterbox")
-    gpu = GpuPreprocessor(cpu.preprocess, cpu.spec, cuda)
+    gpu = GpuPreprocessor(cpu, cuda)
     out = np.empty(cpu.spec.shape, cpu.spec.dtype)
     sizes = [("bgr", 9, 30), ("bgr", 9, 30), ("bgra", 31, 7), ("gray", 20, 24), ("bgr", 9, 30)]
     for seed, size in enumerate(sizes):
@@ -334,7 +297,7 @@ def test_frames_of_changing_sizes_go_through_the_gpu(cuda):
 
 def test_a_frame_of_a_known_layout_costs_one_copy_and_none_where_memory_is_shared(cuda):
     cpu = preprocessor_for((20, 24))
-    gpu = GpuPreprocessor(cpu.preprocess, cpu.spec, cuda)
+    gpu = GpuPreprocessor(cpu, cuda)
     out = np.empty(cpu.spec.shape, cpu.spec.dtype)
     _, frame, _, _ = random_frame("bgr", 9, 30)
     gpu(frame, out.ctypes.data, cuda.stream())
@@ -346,7 +309,7 @@ def test_a_frame_of_a_known_layout_costs_one_copy_and_none_where_memory_is_share
 
 def test_nv12_of_a_decoder_is_read_where_it_lies(cuda):
     cpu = preprocessor_for((20, 24))
-    gpu = GpuPreprocessor(cpu.preprocess, cpu.spec, cuda)
+    gpu = GpuPreprocessor(cpu, cuda)
     layout, planes, picture, chroma = random_frame("nv12", 15, 11)
     out = np.empty(cpu.spec.shape, cpu.spec.dtype)
     addresses = (planes.ctypes.data, chroma.ctypes.data, out.ctypes.data)
@@ -356,10 +319,10 @@ def test_nv12_of_a_decoder_is_read_where_it_lies(cuda):
 
 def test_what_the_kernel_cannot_do_and_frames_that_are_none_are_refused(cuda):
     cpu = preprocessor_for((20, 24), text="raw,interpolation=cubic")
-    with pytest.raises(UsageError, match=r"interpolation=linear, not cubic; leave it to the CPU"):
-        GpuPreprocessor(cpu.preprocess, cpu.spec, cuda)
+    with pytest.raises(UsageError, match=r"interpolation=linear, not cubic"):
+        GpuPreprocessor(cpu, cuda)
     cpu = preprocessor_for((20, 24))
-    gpu = GpuPreprocessor(cpu.preprocess, cpu.spec, cuda)
+    gpu = GpuPreprocessor(cpu, cuda)
     for frame in (np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4), np.uint8)):
         with pytest.raises(DataError, match="a frame for the GPU must be uint8"):
             gpu(frame, 0, cuda.stream())
@@ -370,7 +333,7 @@ def test_after_a_lack_of_memory_it_can_be_closed_and_used_again(cuda, monkeypatc
         raise BackendError("too little free memory")
 
     cpu = preprocessor_for((20, 24))
-    gpu = GpuPreprocessor(cpu.preprocess, cpu.spec, cuda)
+    gpu = GpuPreprocessor(cpu, cuda)
     out = np.empty(cpu.spec.shape, cpu.spec.dtype)
     small, large = (random_frame("bgr", side, side)[1] for side in (9, 90))
     gpu(small, out.ctypes.data, cuda.stream())
@@ -394,7 +357,7 @@ def test_a_real_gpu_gives_what_the_cpu_gives(dtype):
     for number, layout in enumerate(["nhwc", "nchw"]):
         for resize in RESIZES:
             cpu = preprocessor_for((67, 93), layout, dtype=dtype, text=f"imagenet,resize={resize}")
-            gpu = GpuPreprocessor(cpu.preprocess, cpu.spec, cuda)
+            gpu = GpuPreprocessor(cpu, cuda)
             out = np.empty(cpu.spec.shape, cpu.spec.dtype)
             with cuda.active():
                 stream, memory = cuda.stream(), cuda.device_memory(out.nbytes)

@@ -19,7 +19,6 @@ from edgekit.errors import BackendError, CheckFailed, EnvironmentLacks, ModelErr
 from edgekit.profiling.child import memory
 from edgekit.runtime.backends import onnxruntime as onnxruntime_backend
 from edgekit.runtime.backends import tensorrt, tensorrt_rtx
-from edgekit.runtime.engines import Engine
 from edgekit.runtime.engines.gpu import first_gpu
 
 needs_onnxruntime = pytest.mark.skipif(
@@ -32,35 +31,6 @@ pytestmark = needs_onnxruntime
 @pytest.fixture(params=[False, True], ids=["discrete", "integrated"])
 def integrated(request):
     return request.param
-
-
-@pytest.fixture
-def install(gpu_stand_in, monkeypatch):
-    """Return a function that puts stand-ins for a GPU and TensorRT modules in reach."""
-    from stand_in_gpu import Tensorrt
-
-    installed = []
-
-    def install(*flavours, **choices):
-        driver = gpu_stand_in(**choices)
-        for flavour in flavours or ("tensorrt",):
-            installed.append(Tensorrt(driver, flavour))
-            monkeypatch.setitem(sys.modules, flavour, installed[-1])
-        trt = installed[-1]
-        trt.asked = []
-
-        def engine_for(model, flavour):
-            trt.asked.append(flavour)
-            return Engine(model.read_bytes(), "key", False, None)
-
-        monkeypatch.setattr(tensorrt, "engine_for", engine_for)
-        monkeypatch.setattr(tensorrt, "first_gpu", lambda: object())
-        return trt
-
-    yield install
-    for trt in installed:
-        assert trt.mistakes == []
-        assert trt.driver.stack == []
 
 
 def run(backend, *values):

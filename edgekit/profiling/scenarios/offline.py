@@ -31,6 +31,7 @@ def measure(work: Work, recording: Recording) -> None:
                 backend=work.model.backend_name,
                 threads=work.model.backend.threads,
                 check=False,
+                preprocess_on=work.model.preprocess_on,
             )
             stack.callback(copy.close)
             copy(next(golden_frames(copy)))

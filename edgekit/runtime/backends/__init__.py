@@ -33,6 +33,11 @@ class Backend(Protocol):
         executes: what truly runs, in words ("LiteRT 2.3.0, XNNPACK").
         float_tolerance: may be left out (1 %): by what share of the largest value float outputs may
             differ from the golden samples.
+        preprocessor: may be left out; of an engine that can preprocess pictures itself, a method
+            ``preprocessor(index, on_cpu)``. It returns what writes a uint8 frame into an input as
+            `Preprocessor` `on_cpu` does, and says whether it took that frame; or it raises the
+            `EdgeKitError` that says why the CPU has to do it. `input_buffer` holds such an input
+            too, and whoever takes the buffer is the next to write the input.
     """
 
     inputs: tuple[TensorSpec, ...]

@@ -5,28 +5,37 @@ Unverified on a GPU: none was at hand. Its API is checked against the bindings o
 
 from __future__ import annotations
 
+import functools
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import BackendError, ModelError, UsageError
+from edgekit.errors import BackendError, DataError, ModelError, UsageError
 from edgekit.runtime.backends import first_line
 from edgekit.runtime.backends._onnx import onnx_spec
 from edgekit.runtime.closing import Closing
-from edgekit.runtime.cuda import Cuda, Event, Stream, open_cuda
+from edgekit.runtime.cuda import Event, open_cuda
 from edgekit.runtime.engines import engine_for
 from edgekit.runtime.engines.builder import engine_logger
 from edgekit.runtime.engines.gpu import first_gpu
 from edgekit.runtime.engines.versions import api_of, import_flavour
+from edgekit.runtime.gpu_tensor import GpuTensor
 from edgekit.specs import TensorSpec
 
+if TYPE_CHECKING:
+    from edgekit.runtime.gpu_preprocess import GpuPreprocessor
+    from edgekit.runtime.preprocess import Preprocessor
+
 READS = ("onnx",)
+
+_PREPROCESSES = ", frames preprocessed on the GPU"  # in `executes`
 
 _DTYPES = {  # names in TensorRT's DataType, which lacks some in some versions
     "FLOAT": "float32",
@@ -44,7 +53,7 @@ class RunTimes(msgspec.Struct, frozen=True):
 
     Attributes:
         compute_ms: the network alone.
-        total_ms: with the copies to and from the GPU.
+        total_ms: with the copies to and from the GPU, and its preprocessing of the inputs.
     """
 
     compute_ms: float
@@ -65,7 +74,8 @@ class Backend(Closing):
     """An engine with an execution context; see `edgekit.runtime.backends.Backend`.
 
     A run is one order to the GPU: inputs over, network, outputs back, on a stream of its own. On
-    an integrated GPU nothing is copied: it works in the host's memory.
+    an integrated GPU nothing is copied: it works in the host's memory. An input that the GPU itself
+    preprocessed lies there already.
 
     Raises:
         EnvironmentLacks: no GPU, or a TensorRT that is too old.
@@ -87,8 +97,11 @@ class Backend(Closing):
         self._context: Any = None
         self._stream: Any = None
         self._marks: list[Event] = []
-        self._sources: list[_Tensor] = []
-        self._results: list[_Tensor] = []
+        self._sources: list[GpuTensor] = []
+        self._results: list[GpuTensor] = []
+        self._preprocessors: list[GpuPreprocessor] = []
+        self._preprocess_ms = 0.0  # of the last run
+        self._is_busy = False  # the stream has orders that nobody waited for
         self._has_run = False
         try:
             with self._cuda.active():
@@ -121,13 +134,59 @@ class Backend(Closing):
         self._marks = [self._cuda.event() for _ in range(4)]
         for specs_of, tensors in ((self.inputs, self._sources), (self.outputs, self._results)):
             for spec in specs_of:
-                tensors.append(_Tensor(self._cuda, spec))  # one by one: `close` frees what there is
+                # One by one, so that `close` frees what there is.
+                tensors.append(GpuTensor(self._cuda, spec))
         self._set_addresses(self._context)
 
     def input_buffer(self, index: int) -> NDArray[Any]:
-        """Return page-locked memory, which the GPU copies from or, integrated, reads itself."""
+        """Return page-locked memory, which the GPU copies from or, integrated, reads itself.
+
+        It holds the input, also one that the GPU wrote, and what is written there is the input.
+        """
         self._check_open()
-        return self._sources[index].array
+        tensor = self._sources[index]
+        if tensor.is_newer_there:
+            with self._cuda.active():
+                self._is_busy = True
+                tensor.to_host(self._stream)
+                self._wait()
+            tensor.is_newer_there, tensor.written_by = False, None
+        return tensor.array
+
+    def preprocessor(self, index: int, on_cpu: Preprocessor) -> Callable[[NDArray[np.uint8]], bool]:
+        """Return what has the GPU preprocess frames into an input; see `backends.Backend`.
+
+        It is seen to do what the CPU does before it is returned. It gives orders and waits for
+        none of them: the run that follows does.
+
+        Raises:
+            UsageError: the GPU's kernel cannot do it.
+            EnvironmentLacks: no nvcc, which compiles the kernel.
+            BackendError: it computes something else here than the CPU, or what CUDA reports.
+        """
+        # Here, for it imports OpenCV, which an engine does without.
+        from edgekit.runtime.gpu_preprocess import GpuPreprocessor, check_against_cpu
+
+        self._check_open()
+        self._preprocessors.append(GpuPreprocessor(on_cpu, self._cuda))
+        write = functools.partial(self._write, self._preprocessors[-1], index)
+        check_against_cpu(on_cpu, write, lambda: self.input_buffer(index))
+        if not self.executes.endswith(_PREPROCESSES):
+            self.executes += _PREPROCESSES
+        return write
+
+    def _write(self, gpu: GpuPreprocessor, index: int, frame: NDArray[np.uint8]) -> bool:
+        self._check_open()
+        tensor = self._sources[index]
+        with self._cuda.active():
+            self._wait()  # the frame before may still be read
+            self._is_busy = True
+            try:
+                gpu(frame, tensor.address, self._stream)
+            except DataError:  # the CPU takes it, or says what it is
+                return False
+        tensor.is_newer_there, tensor.written_by = True, gpu
+        return True
 
     def run(self, outputs: Sequence[NDArray[Any]]) -> None:
         """Infer from the input buffers into `outputs`."""
@@ -146,7 +205,8 @@ class Backend(Closing):
             raise UsageError("there are no times before the first run")
         begin, copied, computed, end = self._marks
         with self._cuda.active():
-            return RunTimes(computed.time_since(copied), end.time_since(begin))
+            run_ms = end.time_since(begin)
+            return RunTimes(computed.time_since(copied), self._preprocess_ms + run_ms)
 
     def layer_times(self) -> list[tuple[str, float]]:
         """Run what the input buffers hold once more, and return each layer's name and milliseconds.
@@ -172,11 +232,16 @@ class Backend(Closing):
         """Release the context, the engine and their memory, in this order."""
         if self._runtime is None:
             return
+        # What failed before fails again, and must not keep the rest from being released.
+        with suppress(BackendError), self._cuda.active():
+            self._wait()
         with self._cuda.active():
             # What was made from another goes before it, memory when nothing works in it any more.
             self._context = None
             self._engine = None
             self._runtime = None
+            while self._preprocessors:
+                self._preprocessors.pop().close()
             for tensors in (self._sources, self._results):
                 while tensors:  # no name keeps one beyond the context, where it would leak
                     tensors.pop().free()
@@ -190,6 +255,7 @@ class Backend(Closing):
 
     def _execute(self, context: Any) -> None:
         begin, copied, computed, end = self._marks
+        self._is_busy = True
         begin.record(self._stream)
         for tensor in self._sources:
             tensor.to_device(self._stream)
@@ -200,7 +266,17 @@ class Backend(Closing):
         for tensor in self._results:
             tensor.to_host(self._stream)
         end.record(self._stream)
-        self._stream.synchronize()
+        self._wait()
+        # Now, for their marks are used again by the next frame.
+        self._preprocess_ms = sum(t.written_by.last_ms for t in self._sources if t.written_by)
+        for tensor in self._sources:
+            tensor.written_by = None
+
+    def _wait(self) -> None:
+        """Wait until the GPU has done all that it was told to do."""
+        if self._is_busy:
+            self._stream.synchronize()
+            self._is_busy = False
 
     @contextmanager
     def _refusals(self, what: str) -> Iterator[None]:
@@ -218,34 +294,6 @@ class Backend(Closing):
     def _check_open(self) -> None:
         if self._runtime is None:
             raise UsageError("the model is closed; open it again")
-
-
-class _Tensor:
-    """The memory of an input or output: the host's, and the GPU's own unless it works in that."""
-
-    def __init__(self, cuda: Cuda, spec: TensorSpec) -> None:
-        self.name = spec.name
-        self._cuda = cuda
-        memory = cuda.host_memory(spec.shape, spec.dtype, mapped=cuda.is_integrated)
-        self.array = memory.array
-        self._device = None
-        if memory.address is None:
-            self._device = cuda.device_memory(memory.array.nbytes)
-            self.address = int(self._device)
-        else:
-            self.address = memory.address
-
-    def to_device(self, stream: Stream) -> None:
-        if self._device is not None:
-            self._cuda.copy_to_device(self.address, self.array, stream)
-
-    def to_host(self, stream: Stream) -> None:
-        if self._device is not None:
-            self._cuda.copy_to_host(self.array, self.address, stream)
-
-    def free(self) -> None:
-        if self._device is not None:
-            self._device.free()
 
 
 class _RefusedError(Exception):

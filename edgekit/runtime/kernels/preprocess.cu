@@ -3,7 +3,7 @@
 // arithmetic: modules/imgproc/src/resize.cpp (INTER_LINEAR of 8-bit pixels, 11-bit weights) and
 // color_yuv.simd.hpp, color_rgb.simd.hpp (NV12 of BT.601 limited range, grey).
 //
-// What depends on the sizes alone is in the plan, which edgekit/runtime/gpu_preprocess.py makes
+// What depends on the sizes alone is in the plan, which edgekit/runtime/gpu_plan.py makes
 // once: the source pixels and weights of each output column and row, and the model's input value
 // for each of the 256 grey levels a channel. So there is no float arithmetic here, and one kernel
 // serves every element type.
@@ -17,7 +17,7 @@ struct Tap {
     int first, second, first_weight, second_weight;  // first < 0: padding, no source pixel
 };
 
-// As `_HEADER` in gpu_preprocess.py; offsets are bytes from the plan's begin.
+// As `_HEADER` in gpu_plan.py; offsets are bytes from the plan's begin.
 struct Plan {
     int width, height, channels;                    // of the output
     int row_stride, column_stride, channel_stride;  // of the output, in elements
