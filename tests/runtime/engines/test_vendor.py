@@ -153,12 +153,16 @@ def test_memory_and_compute_capabilities_reach_the_compiler(build, saved):
 
 
 def test_ctrl_c_ends_a_real_build_and_leaves_nothing(rtx, saved, tmp_path):
-    """Some hundred layers take seconds, of which the signal waits for a part."""
+    """Some hundred layers have many steps; the first waits until Python has seen the signal."""
     file = saved("long", *chain(300))
     cache = tmp_path / "cache"
     program = (
-        "import sys; from pathlib import Path; from edgekit.runtime.engines import engine_for\n"
-        "def show(*step): print('step', flush=True)\n"
+        "import signal, sys, threading; from pathlib import Path\n"
+        "from edgekit.runtime.engines import engine_for\n"
+        "seen = threading.Event()\n"
+        "def interrupt(*_): seen.set(); raise KeyboardInterrupt\n"
+        "signal.signal(signal.SIGINT, interrupt)\n"
+        "def show(*step): print('step', flush=True); seen.wait()\n"
         "engine_for(Path(sys.argv[1]), 'tensorrt_rtx', on_progress=show)\n"
         "print('built', flush=True)"
     )
