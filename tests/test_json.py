@@ -284,6 +284,7 @@ def test_build(bundle_of_onnx, tmp_path, monkeypatch):
     onnx.save(graph.model(graph.op("Relu", graph.input())), tmp_path / "m.onnx")
     bundle = bundle_of_onnx(tmp_path / "m.onnx")
     check("build", run(tmp_path, "build", bundle, "--for", "rtx"))
+    check("build --list", run(tmp_path, "build", "--list"))
 
 
 def test_status_of_the_live_page():

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgekit.cli._output import BundlePath, Json, note, print_json, print_table, progress
+from edgekit.cli._output import Json, note, print_json, print_table, progress
 
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
     from edgekit.runtime.engines import Engine, EngineEvent
 
 _FLAVOURS = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
+# Of an engine's key, in JSON.
+_SHOWN = (
+    *("model_sha256", "flavour", "version", "architecture", "gpu", "compute_capability"),
+    *("driver", "jetpack"),
+)
 
 
 def command(
-    bundle: BundlePath,
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="Folder NAME.edgekit.")
+    ] = None,
     for_: Annotated[
         str,
         typer.Option(
@@ -38,6 +47,9 @@ def command(
             help="With --for rtx: a GPU to build for, like 8.6; may be repeated.",
         ),
     ] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Show the engines that are kept, and build none.")
+    ] = False,
     json: Json = None,
 ) -> None:
     """Build a bundle's TensorRT engine, keep it, and replay the golden samples where it can run."""
@@ -45,6 +57,11 @@ def command(
     from edgekit.errors import UsageError, expect_one_of
     from edgekit.runtime.engines import BuildOptions, engine_for
 
+    if list_ == (bundle is not None):
+        raise UsageError("give a BUNDLE to build, or --list alone")
+    if bundle is None:
+        _list(json)
+        return
     flavour = _FLAVOURS[expect_one_of("--for", for_, _FLAVOURS)]
     options = BuildOptions(
         memory_mb=memory_mb, compute_capabilities=tuple(compute_capability or ())
@@ -68,6 +85,47 @@ def command(
     # Opening would build an engine again that could not be kept, which may take minutes.
     replayed = None if engine.file is None else _replay(found, flavour)
     _print(found, flavour, engine, seconds, events, replayed, json)
+
+
+def _list(json: str | None) -> None:
+    from edgekit.runtime.engines import misfit
+    from edgekit.runtime.engines.cache import cache_folder
+    from edgekit.runtime.engines.kept import kept_engines, limit_bytes
+
+    folder, limit = cache_folder(), limit_bytes()
+    kept = kept_engines(folder)[::-1]
+    reasons = [misfit(engine.key) for engine in kept]
+    used = [datetime.fromtimestamp(e.used_ns // 10**9, timezone.utc).isoformat() for e in kept]
+    rows = [
+        (
+            "/".join(Path(engine.model).parts[-2:]) or engine.key.model_sha256[:12],
+            f"{engine.key.flavour} {engine.key.version}",
+            engine.key.gpu or "any",
+            f"{engine.size_bytes / 1e6:.1f}",
+            when[:16].replace("T", " "),
+            reason or "yes",
+        )
+        for engine, when, reason in zip(kept, used, reasons, strict=True)
+    ]
+    size_bytes = sum(engine.size_bytes for engine in kept)
+    allowed = "no limit" if limit is None else f"of {limit / 1e6:.0f} MB"
+    title = f"{folder}: {len(kept)} kept, {size_bytes / 1e6:.1f} MB, {allowed}"
+    columns = ("model", "for", "GPU", "MB", "last used (UTC)", "fits this machine")
+    print_table(title, columns, rows, json, numbers=False)
+    engines: list[dict[str, Any]] = [
+        {
+            "file": str(engine.file),
+            "model": engine.model,
+            **{name: getattr(engine.key, name) for name in _SHOWN},
+            "size_bytes": engine.size_bytes,
+            "last_used": when,
+            "fits": reason is None,
+            "reason": reason,
+        }
+        for engine, when, reason in zip(kept, used, reasons, strict=True)
+    ]
+    result = {"folder": str(folder), "size_bytes": size_bytes, "limit_bytes": limit}
+    print_json({**result, "engines": engines}, json)
 
 
 def _replay(bundle: Bundle, flavour: str) -> int | None:

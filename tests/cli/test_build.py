@@ -126,3 +126,40 @@ def test_an_unwritable_cache_is_told_and_the_build_goes_on(bundle, rtx, capsys, 
     output = capsys.readouterr()
     assert json.loads(output.out)["file"] is None
     assert output.err.count("EDGEKIT_CACHE names another folder") == 1
+
+
+def test_what_is_kept_is_listed(bundle, rtx, monkeypatch, capsys):
+    assert main(["build", "--list"]) == 0
+    assert "0 kept, 0.0 MB, of 4000 MB" in capsys.readouterr().out
+    assert main(["build", str(bundle), "--for", "rtx"]) == 0
+    capsys.readouterr()
+    assert main(["build", "--list", "--json", "-"]) == 0
+    output = capsys.readouterr()
+    assert "built.edgekit/model.onnx" in output.err
+    assert "tensorrt_rtx 1.7.1" in output.err and "yes" in output.err
+    (engine,) = json.loads(output.out)["engines"]
+    assert engine["model"] == str(bundle / "model.onnx")
+    assert (engine["fits"], engine["reason"], engine["gpu"]) == (True, None, None)
+    rtx.__version__ = "1.8.0"
+    monkeypatch.setenv("EDGEKIT_CACHE_MB", "0")
+    assert main(["build", "--list"]) == 0
+    output = capsys.readouterr().out
+    assert "no limit" in output and "version: here 1.8.0" in output
+    monkeypatch.delitem(sys.modules, "tensorrt_rtx")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    assert main(["build", "--list"]) == 0
+    assert "edgekit[rtx]" in capsys.readouterr().out.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limit", "message"),
+    [
+        ([], "", "give a BUNDLE to build, or --list alone"),
+        (["some.edgekit", "--list"], "", "give a BUNDLE to build, or --list alone"),
+        (["--list"], "much", "EDGEKIT_CACHE_MB must be a whole number of megabytes"),
+    ],
+)
+def test_lists_that_make_no_sense(arguments, limit, message, monkeypatch, capsys):
+    monkeypatch.setenv("EDGEKIT_CACHE_MB", limit)
+    assert main(["build", *arguments]) == 2
+    assert message in capsys.readouterr().err

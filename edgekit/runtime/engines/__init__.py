@@ -13,11 +13,13 @@ from typing import Any
 
 import msgspec
 
-from edgekit.errors import EnvironmentLacks, ModelError
+from edgekit.errors import EnvironmentLacks, ModelError, UsageError
 from edgekit.runtime.backends._onnx import check_onnx
 from edgekit.runtime.engines.builder import REVISION, Built, build_engine
-from edgekit.runtime.engines.cache import Engine, EngineCache, EngineKey, cache_folder
+from edgekit.runtime.engines.cache import Engine, EngineCache, cache_folder
+from edgekit.runtime.engines.files import EngineKey
 from edgekit.runtime.engines.gpu import Gpu, first_gpu
+from edgekit.runtime.engines.kept import limit_bytes
 from edgekit.runtime.engines.options import (
     BuildOptions,
     EngineEvent,
@@ -52,7 +54,7 @@ def engine_for(
 
     Raises:
         ModelError: the model cannot be read, or TensorRT refuses it.
-        UsageError: an option that does not fit.
+        UsageError: an option that does not fit, or an $EDGEKIT_CACHE_MB that is no number.
         EnvironmentLacks: no TensorRT, or no GPU where one is needed.
     """
     check_onnx(model)
@@ -62,7 +64,7 @@ def engine_for(
         raise ModelError(f"cannot read model {model}: {error.strerror}") from error
     module = import_flavour(flavour)
     say = on_event or _log
-    cache = EngineCache(cache_folder(), say)
+    cache = EngineCache(cache_folder(), say, limit_bytes())
     key = _key(hashlib.sha256(onnx).hexdigest(), module)
     wanted = cache.remembered(key) if options is None else options
     key = msgspec.structs.replace(key, options=wanted)
@@ -77,10 +79,22 @@ def engine_for(
             on_progress=on_progress,
         )
 
-    engine = cache.engine(key, build)
+    engine = cache.engine(key, build, str(model))
     if options is not None:
         cache.remember(key)
     return engine
+
+
+def misfit(key: EngineKey) -> str | None:
+    """Return why an engine is not the one that this machine takes for its model; None: it is."""
+    try:
+        here = _key(key.model_sha256, import_flavour(key.flavour))
+    except (EnvironmentLacks, UsageError) as error:
+        return str(error)
+    here = msgspec.structs.replace(here, options=key.options)
+    others = [name for name in key.__struct_fields__ if getattr(key, name) != getattr(here, name)]
+    words = (f"{name.replace('_', ' ')}: here {getattr(here, name)}" for name in others)
+    return ", ".join(words) or None
 
 
 def _key(model_sha256: str, module: Any) -> EngineKey:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import msgspec
@@ -20,43 +19,15 @@ import msgspec
 from edgekit.atomic import output_errors, write_file
 from edgekit.errors import OutputError
 from edgekit.runtime.engines.builder import Built
+from edgekit.runtime.engines.files import (
+    Description,
+    EngineKey,
+    Refused,
+    plain,
+    read_description,
+)
+from edgekit.runtime.engines.kept import LIMIT, KeptEngine, kept_engines
 from edgekit.runtime.engines.options import BuildOptions, EngineEvent, OnEvent
-
-_DESCRIPTION_LIMIT_BYTES = 1 << 16
-
-
-class EngineKey(msgspec.Struct, frozen=True, kw_only=True):
-    """All that an engine depends on; None where it does not, or where nothing says it.
-
-    Attributes:
-        model_sha256: of the .onnx; "" in the key of what models share.
-        flavour: `tensorrt` or `tensorrt_rtx`.
-        version: of it.
-        architecture: of the CPU.
-        gpu: name; `compute_capability`: like 8.7; `driver`: its version; `jetpack`: version of
-            JetPack or else of Jetson Linux. None for TensorRT-RTX, whose engines are for many GPUs.
-        builder: revision of our builder, whose own settings it stands for.
-        options: what was asked for.
-    """
-
-    model_sha256: str
-    flavour: str
-    version: str
-    architecture: str
-    gpu: str | None
-    compute_capability: str | None
-    driver: str | None
-    jetpack: str | None
-    builder: int
-    options: BuildOptions
-
-    def digest(self) -> str:
-        """Return the SHA-256 of all parts, in hexadecimal."""
-        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
-
-    def of_the_machine(self) -> EngineKey:
-        """Return the key of what all models share on this machine: the timings."""
-        return msgspec.structs.replace(self, model_sha256="", options=BuildOptions())
 
 
 class Engine(msgspec.Struct, frozen=True):
@@ -73,18 +44,6 @@ class Engine(msgspec.Struct, frozen=True):
     key: str
     from_cache: bool
     file: Path | None
-
-
-class _Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The JSON beside a file: what it is, and how it is known again."""
-
-    sha256: str
-    size_bytes: int
-    key: EngineKey
-
-
-class _Refused(Exception):
-    """A file that is not as its description says."""
 
 
 def cache_folder() -> Path:
@@ -111,19 +70,22 @@ class EngineCache:
     Args:
         folder: made when it is needed.
         say: told what happens.
+        limit_bytes: of all engines together; None: none.
     """
 
-    def __init__(self, folder: Path, say: OnEvent) -> None:
+    def __init__(self, folder: Path, say: OnEvent, limit_bytes: int | None = None) -> None:
         self.folder = folder
         self._say = say
+        self._limit_bytes = limit_bytes
         self._told_unkept = False
 
-    def engine(self, key: EngineKey, build: Callable[[bytes], Built]) -> Engine:
+    def engine(self, key: EngineKey, build: Callable[[bytes], Built], model: str = "") -> Engine:
         """Return an engine: the one that is here, or one that is built; processes build it once.
 
         Args:
             key: of the engine.
             build: from the timings of earlier builds to an engine and its timings.
+            model: what the engine is of, for people.
         """
         digest = key.digest()
         name = f"{digest}.engine"
@@ -131,8 +93,10 @@ class EngineCache:
             with self._locked(name, waiting="another process builds this engine; waiting"):
                 content = self._read(name, key)
                 if content is not None:
+                    with suppress(OSError):  # a cache that is read-only has no last use
+                        os.utime(self.folder / name)
                     return Engine(content, digest, True, self.folder / name)
-                return self._built(digest, key, build)
+                return self._built(digest, key, build, model)
         except _Unlockable as error:
             content = self._read(name, key)  # the cache may be there, and be read-only
             if content is not None:
@@ -141,14 +105,17 @@ class EngineCache:
             self._tell_building()
             return Engine(build(b"").engine, digest, False, None)
 
-    def _built(self, digest: str, key: EngineKey, build: Callable[[bytes], Built]) -> Engine:
+    def _built(
+        self, digest: str, key: EngineKey, build: Callable[[bytes], Built], model: str
+    ) -> Engine:
         of_all, file = key.of_the_machine(), self.folder / f"{digest}.engine"
         timings = f"{of_all.digest()}.timing"
         self._tell_building()
         built = build(self._read_locked(timings, of_all) or b"")
-        is_kept = self._keep(file.name, built.engine, key, nullcontext())
+        is_kept = self._keep(file.name, built.engine, key, nullcontext(), model)
         if is_kept and built.timing_cache:
             self._keep(timings, built.timing_cache, of_all, self._locked(timings))
+        self._make_room(file)
         return Engine(built.engine, digest, False, file if is_kept else None)
 
     def remembered(self, key: EngineKey) -> BuildOptions:
@@ -163,6 +130,44 @@ class EngineCache:
             content = msgspec.json.encode(key.options)
             self._keep(name, content, _plainest(key), self._locked(name))
 
+    def _make_room(self, newest: Path) -> None:
+        """Remove what was not used for longest, until the limit is kept; `newest` stays."""
+        if self._limit_bytes is None:
+            return
+        try:
+            all_kept = kept_engines(self.folder)
+        except OutputError as error:
+            self._say(EngineEvent("cache", str(error)))
+            return
+        over_bytes = sum(kept.size_bytes for kept in all_kept) - self._limit_bytes
+        for kept in all_kept:
+            if over_bytes <= 0:
+                return
+            if kept.file != newest and self._is_removed(kept):
+                over_bytes -= kept.size_bytes
+
+    def _is_removed(self, kept: KeptEngine) -> bool:
+        """Remove an engine, unless a process reads or builds it now, or has since it was found."""
+        name = kept.file.name
+        try:
+            with self._locked(name, waits=False), output_errors(kept.file):
+                if kept.file.lstat().st_mtime_ns != kept.used_ns:
+                    return False
+                # The lock's own file stays: who waits for it would else hold another than the next.
+                kept.file.unlink(missing_ok=True)
+                self._beside(name).unlink(missing_ok=True)
+        except (_Unlockable, OutputError):
+            return False
+        limit_mb = (self._limit_bytes or 0) // 1_000_000
+        self._say(
+            EngineEvent(
+                "removed",
+                f"the engine of {kept.model or kept.key.model_sha256}, unused for longest, is "
+                f"removed: {LIMIT} allows {limit_mb} MB",
+            )
+        )
+        return True
+
     def _tell_building(self) -> None:
         text = "an engine is built for this machine, which can take minutes; the next start has it"
         self._say(EngineEvent("building", text))
@@ -175,12 +180,15 @@ class EngineCache:
         self._say(EngineEvent("cache", f"{text}; EDGEKIT_CACHE names another folder"))
 
     @contextmanager
-    def _locked(self, name: str, waiting: str | None = None) -> Iterator[None]:
+    def _locked(
+        self, name: str, waiting: str | None = None, *, waits: bool = True
+    ) -> Iterator[None]:
         """Hold the lock of a file; the system frees it when a process ends, however it ends.
 
         Args:
             name: of the file in the folder.
             waiting: said if another process has it; None: it will have it for a moment only.
+            waits: for another process that has it; or it cannot be locked.
         """
         file = self.folder / f"{name}.lock"
         try:
@@ -191,7 +199,9 @@ class EngineCache:
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except BlockingIOError as error:
+                if not waits:
+                    raise _Unlockable(f"another process uses {file}") from error
                 if waiting is not None:
                     self._say(EngineEvent("waiting", waiting))
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -202,12 +212,17 @@ class EngineCache:
             os.close(lock)
 
     def _keep(
-        self, name: str, content: bytes, key: EngineKey, lock: AbstractContextManager[None]
+        self,
+        name: str,
+        content: bytes,
+        key: EngineKey,
+        lock: AbstractContextManager[None],
+        model: str = "",
     ) -> bool:
         """Write a file while `lock` is held; tell, and return False, if that cannot be."""
         try:
             with lock:
-                self._write(name, content, key)
+                self._write(name, content, key, model)
         except (_Unlockable, OutputError) as error:
             self._tell_unkept(str(error))
             return False
@@ -232,13 +247,13 @@ class EngineCache:
         try:
             if not os.path.lexists(file):
                 return None
-            description = _decoded(_plain(self._beside(name), _DESCRIPTION_LIMIT_BYTES))
+            description = read_description(self._beside(name))
             if description.key != key:
-                raise _Refused("is described as made for something else")
-            content = _plain(file, description.size_bytes)
+                raise Refused("is described as made for something else")
+            content = plain(file, description.size_bytes)
             if hashlib.sha256(content).hexdigest() != description.sha256:
-                raise _Refused("is not what was written: its SHA-256 is another")
-        except _Refused as error:
+                raise Refused("is not what was written: its SHA-256 is another")
+        except Refused as error:
             self._say(EngineEvent("refused", f"{file} {error}: it is not used"))
             return None
         except OSError as error:
@@ -247,7 +262,7 @@ class EngineCache:
             return None
         return content
 
-    def _write(self, name: str, content: bytes, key: EngineKey) -> None:
+    def _write(self, name: str, content: bytes, key: EngineKey, model: str) -> None:
         """Write a file and its description; who is killed in between leaves none that is used."""
         file, beside = self.folder / name, self._beside(name)
         with output_errors(file):
@@ -255,7 +270,7 @@ class EngineCache:
                 partial.unlink(missing_ok=True)
             for old in (beside, file):  # a link or pipe there would be written to
                 old.unlink(missing_ok=True)
-        description = _Description(hashlib.sha256(content).hexdigest(), len(content), key)
+        description = Description(hashlib.sha256(content).hexdigest(), len(content), key, model)
         described = msgspec.json.format(msgspec.json.encode(description))
         for path, text in ((file, content), (beside, described)):
             write_file(path, text)
@@ -272,25 +287,3 @@ class _Unlockable(Exception):
 
 def _plainest(key: EngineKey) -> EngineKey:
     return msgspec.structs.replace(key, options=BuildOptions())
-
-
-def _plain(file: Path, limit_bytes: int) -> bytes:
-    """Read a plain file of at most `limit_bytes` that none but its owner and group may write."""
-    try:
-        status = file.lstat()
-    except FileNotFoundError:
-        raise _Refused("has no description of ours") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise _Refused("is no plain file, or its description is none")
-    if status.st_uid not in (0, os.geteuid()) or status.st_mode & stat.S_IWOTH:
-        raise _Refused("belongs to another user, or anyone may write it")
-    if status.st_size > limit_bytes:
-        raise _Refused("is larger than what was written")
-    return file.read_bytes()
-
-
-def _decoded(text: bytes) -> _Description:
-    try:
-        return msgspec.json.decode(text, type=_Description)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as error:
-        raise _Refused("has a damaged description") from error

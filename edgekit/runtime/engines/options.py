@@ -62,11 +62,11 @@ class EngineEvent(msgspec.Struct, frozen=True):
     Attributes:
         kind: building: a build begins; waiting: for another process that builds the same;
             refused: a file in the cache is not used; cache: the cache cannot be read or written;
-            tensorrt: a warning of TensorRT's.
+            removed: an engine, to make room; tensorrt: a warning of TensorRT's.
         text: one line.
     """
 
-    kind: Literal["building", "waiting", "refused", "cache", "tensorrt"]
+    kind: Literal["building", "waiting", "refused", "cache", "removed", "tensorrt"]
     text: str
 
 
