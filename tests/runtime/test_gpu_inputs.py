@@ -191,16 +191,14 @@ def test_times_begin_with_the_copy_of_the_frame(stand_in, opened):
     assert model.backend.last_times_ms == tensorrt.RunTimes(compute_ms=1, total_ms=3)
 
 
-def test_a_profile_has_the_times_of_the_gpu(stand_in, opened):
-    model = opened()
-    frame = random_frame(np.random.default_rng(0), FRAMES[0])
-    recording = Recording(STAGES)
-    work = Work(model, itertools.repeat(frame), Until(3, None))
-    for _ in range(3):
-        work.record(recording, work.run_once(frame), 0)
-    stages = recording.stage_summaries()
+@pytest.mark.parametrize("source", [None, "test://64x48@200"])
+def test_a_profile_has_the_times_of_the_gpu(stand_in, onnx_bundle, source):
+    with edgekit.open(onnx_bundle, backend="tensorrt") as model:
+        (measured,) = edgekit.profile(model, runs=20, source=source).profiles
+    stages = measured.stages_ms
     assert (stages["gpu_compute"].p50, stages["gpu_with_transfers"].p50) == (1, 4)
     assert set(STAGES) < set(stages)
+    assert measured.executes.endswith(ON_GPU)
 
 
 def test_copies_that_run_side_by_side_preprocess_where_the_model_does(

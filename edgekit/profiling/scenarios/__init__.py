@@ -84,8 +84,12 @@ class Work:
         start_ns, ready_ns, inferred_ns, done_ns = times_ns
         stages_ns = (ready_ns - start_ns, inferred_ns - ready_ns, done_ns - inferred_ns)
         recording.add(Run(start_ns, stages_ns, done_ns - start_ns, cpu_ns, age_ns))
+        self.record_gpu(recording)
+        if recording.count % 64 == 0:
+            self.on_run(recording.count)
+
+    def record_gpu(self, recording: Recording) -> None:
+        """Add what the GPU's own clock says of the model's last run, where there is one."""
         gpu = getattr(self.model.backend, "last_times_ms", None)
         if gpu is not None:
             recording.add_gpu(gpu_compute=gpu.compute_ms, gpu_with_transfers=gpu.total_ms)
-        if recording.count % 64 == 0:
-            self.on_run(recording.count)

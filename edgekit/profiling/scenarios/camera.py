@@ -40,6 +40,7 @@ def measure(work: Work, recording: Recording) -> None:
         latency_ns = sum(stages_ns[1:])
         age_ns = int(1e6 * result.age_ms)
         recording.add(Run(last_ns - latency_ns, stages_ns, latency_ns, age_ns=age_ns))
+        work.record_gpu(recording)
         work.on_run(recording.count)
 
     def watch(inlets: Inlets) -> None:
