@@ -143,6 +143,11 @@ class Driver(types.ModuleType):
         self.told("memcpy_dtoh_async")
         self.copies(src, dest, stream, lambda there, here, size: ctypes.memmove(here, there, size))
 
+    def memcpy_dtod_async(self, dest, src, size, stream=None):
+        self.told("memcpy_dtod_async")
+        there, here = self.content(dest, size), self.content(src, size)
+        stream.work.append(lambda: ctypes.memmove(there, here, size))
+
     def copies(self, address, array, stream, move):
         """Copy when the stream gets to it, from or to what is at the addresses then."""
         self.content(address, array.nbytes)

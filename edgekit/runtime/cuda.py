@@ -118,6 +118,9 @@ class Cuda(Protocol):
     def copy_to_host(self, target: NDArray[Any], source: int, stream: Stream) -> None:
         """Copy from an address of the GPU into a contiguous array, when the stream gets to it."""
 
+    def copy_on_device(self, target: int, source: int, byte_count: int, stream: Stream) -> None:
+        """Copy from one address of the GPU to another, when the stream gets to it."""
+
     def module(self, code: str | bytes) -> Module:
         """Return kernels from CUDA C++ source (needs nvcc), or from a cubin or PTX (bytes)."""
 
@@ -231,6 +234,10 @@ class PyCuda:
     def copy_to_host(self, target: NDArray[Any], source: int, stream: Stream) -> None:
         """Copy from an address of the GPU into a contiguous array."""
         self._driver.memcpy_dtoh_async(target, source, stream)
+
+    def copy_on_device(self, target: int, source: int, byte_count: int, stream: Stream) -> None:
+        """Copy from one address of the GPU to another."""
+        self._driver.memcpy_dtod_async(target, source, byte_count, stream)
 
     def module(self, code: str | bytes) -> Module:
         """Return kernels from source, cubin or PTX."""

@@ -1,10 +1,12 @@
 """The kernel of the GPU, compiled for the CPU, against the CPU's own preprocessing."""
 
 import ctypes
+import importlib
 import os
 import shutil
 import subprocess
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -369,6 +371,23 @@ def test_a_real_gpu_gives_what_the_cpu_gives(dtype):
                     stream.synchronize()
                 assert_equal(out, expected(cpu, frame), cpu)
             gpu.close()
+
+
+def test_the_benchmark_runs_over_the_stand_in(gpu_stand_in, kernel, monkeypatch, capsys):
+    """Its figures say nothing there, but that it asks for what there is, and frees it."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    benchmark = importlib.import_module("benchmarks.gpu_preprocessing")
+    driver = gpu_stand_in(kernel=kernel)
+    rows = benchmark.measure("tiny")
+    assert len(rows) == 6 and any(row.at_least for row in rows)
+    assert all(row.value.least > 0 for row in rows)
+    assert driver.memory == {} and driver.mistakes == []
+    monkeypatch.setattr("edgekit.runtime.cuda.first_gpu", lambda: None)
+    benchmark.open_cuda.cache_clear()
+    assert benchmark.measure("tiny") == []
+    assert (
+        "note: gpu_preprocessing needs a GPU: CUDA finds no NVIDIA GPU" in capsys.readouterr().out
+    )
 
 
 def nvcc():
