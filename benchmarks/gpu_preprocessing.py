@@ -1,7 +1,7 @@
 """A camera frame into the input of a model, in the memory of a GPU.
 
 Ours: the one kernel of `edgekit.runtime.gpu_preprocess`, by CUDA events: alone, for a frame that is
-in the GPU's memory, and with the copy of a frame of the host. Peers: the floor that memory sets,
+in the GPU's memory, and with the copy of a frame of the host. Peer: the floor that memory sets,
 which is what the kernel must read and write at the rate at which the GPU copies its own memory; and
 our preprocessing on the CPU, one OpenCV thread, by the clock on the wall.
 

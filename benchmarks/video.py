@@ -12,7 +12,7 @@ pins: EDGEKIT_MEDIAPIPE_PYTHON and EDGEKIT_ULTRALYTICS_PYTHON name the Python of
 `mediapipe`, and with `ultralytics onnx`.
 
 By the clock on the wall, also against our own parts in a loop, one after the other: `run` begins so
-and measures whether reading ahead is faster (40 frames of it are that probe). `run` decodes with
+and measures whether reading ahead is faster (34 frames of it are that probe). `run` decodes with
 one thread here; the tutorial and the loop in turn with as many as OpenCV chooses, which makes
 them faster and their frames dearer.
 

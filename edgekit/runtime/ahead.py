@@ -11,7 +11,7 @@ from edgekit.runtime.events import Adapted, OfSource
 from edgekit.runtime.feed import Feed, Health, InTurn, Threaded
 from edgekit.runtime.reader import Frame, Reader
 
-_GLANCED, _WARM_UP, _MEASURED = 8, 4, 16
+_WARM_UP, _IN_TURN, _AHEAD = 4, 8, 16  # frames
 _WAITING = 2
 _WORTH_IT = 0.97
 # Up to a half the model, on another core, takes longer than one thread of the decoder.
@@ -35,7 +35,7 @@ class Ahead:
         self._is_stopping = False
         self._had_ns: list[tuple[int, int]] = []  # of each frame when, and the time of reading it
         self._reading_ns = 0
-        self._has_glanced = False
+        self._may_decode_faster = True
         self._in_turn_ns: float | None = None
         self._is_chosen = False
         self._told: Adapted | None = None
@@ -64,9 +64,8 @@ class Ahead:
         if isinstance(item, Frame):
             self._had_ns.append((had_ns, self._reading_ns))
             self._reading_ns = 0
-            if len(self._had_ns) == _GLANCED + 1 and not self._has_glanced:
-                self._glance()
-            elif len(self._had_ns) == _WARM_UP + _MEASURED + 1:
+            measured = _IN_TURN if self._thread is None else _AHEAD
+            if len(self._had_ns) == _WARM_UP + measured + 1:
                 self._judge()
         return item
 
@@ -82,30 +81,34 @@ class Ahead:
     def _feed(self) -> Feed:
         return self._in_turn if self._thread is None else self._thread
 
-    def _glance(self) -> None:
-        """Have the camera decode faster where that decides; early, since it then begins anew."""
-        self._has_glanced = True
-        typical_ns = _typical(self._had_ns)
-        reading_ns = median(reading_ns for _, reading_ns in self._had_ns)
-        if reading_ns > _DOMINATES * typical_ns and decode_faster(self._reader.camera):
-            self._had_ns.clear()
-            figures = f"reading took {reading_ns / 1e6:.2f} of {typical_ns / 1e6:.2f} ms a frame"
-            self._tell(f"the decoder has more threads: {figures}")
-
     def _judge(self) -> None:
-        typical_ns = _typical(self._had_ns[_WARM_UP:])
+        had_ns = self._had_ns[_WARM_UP:]
         self._had_ns.clear()
-        if self._in_turn_ns is None:
+        typical_ns = _typical(had_ns)
+        if self._in_turn_ns is not None:
+            self._choose(typical_ns, self._in_turn_ns)
+        elif not self._decodes_faster(typical_ns, median(reading for _, reading in had_ns)):
             self._in_turn_ns = typical_ns
             self._thread = Threaded(self._reader, self._news, waiting=_WAITING, lossless=True)
-            return
+
+    def _decodes_faster(self, typical_ns: float, reading_ns: float) -> bool:
+        """Have the camera decode with more threads where that decides; the probe is void then."""
+        may, self._may_decode_faster = self._may_decode_faster, False
+        if not may or reading_ns <= _DOMINATES * typical_ns:
+            return False
+        if not decode_faster(self._reader.camera):
+            return False
+        figures = f"reading took {reading_ns / 1e6:.2f} of {typical_ns / 1e6:.2f} ms a frame"
+        self._tell(f"the decoder has more threads: {figures}")
+        return True
+
+    def _choose(self, ahead_ns: float, in_turn_ns: float) -> None:
         self._is_chosen = True
-        is_faster = typical_ns < _WORTH_IT * self._in_turn_ns
+        is_faster = ahead_ns < _WORTH_IT * in_turn_ns
         if not is_faster and self._thread is not None:
             self._is_stopping = self._thread.leave()
         what = "frames are read ahead" if is_faster else "frames are read in turn"
-        figures = f"{typical_ns / 1e6:.2f} ms a frame ahead, {self._in_turn_ns / 1e6:.2f} in turn"
-        self._tell(f"{what}: {figures}")
+        self._tell(f"{what}: {ahead_ns / 1e6:.2f} ms a frame ahead, {in_turn_ns / 1e6:.2f} in turn")
 
     def _tell(self, detail: str) -> None:
         self._told = Adapted(self._reader.clock.now_ns(), detail)
