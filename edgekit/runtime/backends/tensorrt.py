@@ -191,7 +191,7 @@ class Backend(Closing):
     def run(self, outputs: Sequence[NDArray[Any]]) -> None:
         """Infer from the input buffers into `outputs`."""
         self._check_open()
-        with self._cuda.active():
+        with self._at_work():
             self._execute(self._context)
         self._has_run = True
         for tensor, out in zip(self._results, outputs, strict=True):
@@ -216,17 +216,19 @@ class Backend(Closing):
         """
         self._check_open()
         profiler = _profiler(self._module)
-        with self._cuda.active():
-            with self._refusals("cannot time its layers"):
-                # A context of its own: one that had a profiler may be slower from then on.
-                context = _granted(self._engine.create_execution_context())
-                context.profiler = profiler
-            self._set_addresses(context)
-            self._execute(context)
-            del context
+        with self._at_work():
+            self._execute_with(profiler)
         self._has_run = False  # the marks are those of a slower run
         times: list[tuple[str, float]] = profiler.times_ms
         return times
+
+    def _execute_with(self, profiler: Any) -> None:
+        with self._refusals("cannot time its layers"):
+            # A context of its own: one that had a profiler may be slower from then on.
+            context = _granted(self._engine.create_execution_context())
+            context.profiler = profiler
+        self._set_addresses(context)
+        self._execute(context)
 
     def close(self) -> None:
         """Release the context, the engine and their memory, in this order."""
@@ -271,6 +273,16 @@ class Backend(Closing):
         self._preprocess_ms = sum(t.written_by.last_ms for t in self._sources if t.written_by)
         for tensor in self._sources:
             tensor.written_by = None
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        with self._cuda.active():
+            try:
+                yield
+            except BaseException as error:
+                # Its frames hold a context: who keeps the error would keep that beyond `close`.
+                traceback.clear_frames(error.__traceback__)
+                raise
 
     def _wait(self) -> None:
         """Wait until the GPU has done all that it was told to do."""
