@@ -86,6 +86,9 @@ def emit(
     is_done = isinstance(source, TfliteSource) and source.precision == precision
     if isinstance(source, TfliteSource) and not is_done:
         _expect_float(source, precision)
+    if output_bits is not None and (is_done or _has_loops(source)):
+        why = f"this .tflite is {precision} already" if is_done else "recurrent layers give int8"
+        raise ModelError(f"`output_bits` cannot be chosen here, since {why}: leave it out")
     if precision in INTEGERS and not is_done:
         emitted = _emit_integers(
             source, precision, calibration, say, int8_steps, observer, ranges, output_bits

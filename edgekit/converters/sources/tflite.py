@@ -49,10 +49,10 @@ class TfliteSource:
         """What it is: ``fp32``, ``fp16``, ``dynamic``, ``int8`` (uint8 too) or ``int16x8``."""
         tensors = self.description.tensors
         computed = {t.dtype for t in tensors if t.scales and not t.constant_bytes}
+        if computed & {"int8", "uint8"}:  # outputs and states may be int16 beside them
+            return "int8"
         if "int16" in computed:
             return "int16x8"
-        if computed & {"int8", "uint8"}:
-            return "int8"
         if any(t.scales and t.dtype in _QUANTIZED for t in tensors):
             return "dynamic"
         return "fp16" if any(t.dtype == "float16" for t in tensors) else "fp32"

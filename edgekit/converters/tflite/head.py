@@ -38,15 +38,16 @@ def wide_layers(
         chain = _chain(graph, output)
         if chain and shares[chain[-1]] <= largest_share:
             found.update(chain)
-    labels = (graph.label(operator.outputs[0]) for operator in graph.operators)
-    return tuple(label for label in labels if label in found)
+    return tuple(name for name in shares if name in found)
 
 
 def work_shares(graph: FloatGraph) -> dict[str, float]:
-    """Return each layer's share of the model's work: multiplications, else output values."""
+    """Return each layer's share of the work, in order: multiplications, else output values."""
     tensors = graph.graph.tensors
     work: defaultdict[str, float] = defaultdict(float)
     for operator, kind in zip(graph.operators, graph.kinds, strict=True):
+        if not operator.outputs:
+            continue
         amount = float(sum(size_of(tensors[index]) for index in operator.outputs))
         rule = OPERATORS.get(kind)
         if rule is not None and rule.weights is not None:

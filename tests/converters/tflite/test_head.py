@@ -193,3 +193,16 @@ def test_a_bundle_with_outputs_of_16_bits_opens_and_answers(tmp_path):
 def test_bits_that_cannot_be_are_refused(settings, says, tmp_path):
     with pytest.raises(UsageError, match=says):
         edgekit.convert(model(), tmp_path / "x.edgekit", data=DATA, **settings)
+
+
+def test_bits_that_the_source_decides_are_refused(tmp_path):
+    (tmp_path / "done.tflite").write_bytes(emitted(model(), tmp_path).content)
+    source = open_source(tmp_path / "done.tflite", scratch=tmp_path)
+    assert source.precision == "int8"  # for all that its outputs are int16
+    assert litert.emit(source, "int8", None).content == source.content
+    with pytest.raises(ModelError, match="`output_bits` cannot be chosen .* is int8 already"):
+        litert.emit(source, "int8", None, output_bits=8)
+    steps = keras.Input((6, 4))
+    recurrent = keras.Model(steps, layers.Dense(2)(layers.LSTM(4)(steps)))
+    with pytest.raises(ModelError, match="since recurrent layers give int8: leave it out"):
+        litert.emit(open_source(recurrent, scratch=tmp_path), "int8", None, output_bits=16)
